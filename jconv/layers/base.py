@@ -1,0 +1,301 @@
+"""The layer contract: a layer is a frozen description; `init` makes its arrays, `apply` is a pure function of them.
+
+`Layer` is a leaf; `Composite` is a layer made of named layers, and says once, in `wire`, how they are connected.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import functools
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+
+from jconv.layers.text import describe
+
+__all__ = ["Composite", "Layer", "Params", "Run", "State", "child", "nearest"]
+
+Params = dict[str, Any]
+"""Nested dicts by path, `params["layer1"]["0"]["conv1"]["kernel"]`; layers without parameters do not appear."""
+State = dict[str, Any]
+"""As Params, for what training changes without a gradient: `mean`, `var`."""
+Run = Callable[[str, jax.Array], jax.Array]
+"""What `Composite.wire` is given: `run(name, x)` applies the child of that name, with its own params, state and key."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A description of a function with parameters. It owns no arrays; it prints, compares and hashes.
+
+    A layer of your own is a frozen dataclass with `apply`, and with `init` if it has parameters or state:
+
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Gain(Layer):
+        ...     def init(self, key, x):
+        ...         return {"scale": jnp.ones(x.shape[-1])}, {}
+        ...     def apply(self, params, state, x, *, train=False, key=None):
+        ...         return x * params["scale"].astype(x.dtype), state
+        >>> params, state = Gain().init(jax.random.key(0), jax.ShapeDtypeStruct((2, 3), jnp.float32))
+        >>> Gain().apply(params, state, jnp.ones((2, 3)))[0].shape
+        (2, 3)
+    """
+
+    stochastic: ClassVar[bool] = False
+    """Whether `apply` uses its key; a key is made only for layers that do."""
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):  # a list would not hash
+            if isinstance(getattr(self, f.name), list):
+                object.__setattr__(self, f.name, _tuple(getattr(self, f.name)))
+
+    def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
+        """Parameters and state for inputs like x, of which only shape and dtype are read. Parameters are float32."""
+        del key, x
+        return {}, {}
+
+    def apply(
+        self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> tuple[jax.Array, State]:
+        """The layer's value, in x's dtype, and its state after it. With train=False the state comes back unchanged."""
+        raise TypeError(f"{type(self).__name__} describes no computation: it defines neither apply nor wire")
+
+    def __str__(self) -> str:
+        return describe(self)
+
+    __repr__ = __str__
+
+
+def child(path: str, **options: Any) -> Any:
+    """A dataclass field for a child that appears under `path` in the tree; "" puts its children in its parent's place."""
+    return dataclasses.field(metadata={"path": path}, **options)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Composite(Layer):
+    """A layer made of layers: its fields that are layers are its children, and `wire` connects them.
+
+        >>> from jconv.layers import Conv
+        >>> @dataclasses.dataclass(frozen=True, repr=False)
+        ... class Twice(Composite):
+        ...     conv: Layer
+        ...     def wire(self, run, x):
+        ...         return run("conv", run("conv", x))
+        >>> twice = Twice(Conv(3, 3, bias=False))
+        >>> params, state = twice.init(jax.random.key(0), jnp.ones((1, 8, 8, 3)))
+        >>> params["conv"]["kernel"].shape
+        (3, 3, 3, 3)
+
+    From `wire` alone come `init`, `apply`, the paths of parameters and state, a key for each layer, folded from its
+    path, and a `jax.named_scope` for each path.
+    """
+
+    def wire(self, run: Run, x: jax.Array) -> jax.Array:
+        """The value at x, with `run(name, x)` for the value of a child. It may be called on any number of axes."""
+        raise TypeError(f"{type(self).__name__} is a Composite without wire: define wire(self, run, x)")
+
+    def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
+        """Parameters and state for inputs like x. One abstract pass finds every layer's input; then each is made once."""
+        inputs: dict[str, tuple[Layer, jax.ShapeDtypeStruct]] = {}
+        jax.eval_shape(lambda x: self.wire(_Init(self, "", inputs), x), jax.ShapeDtypeStruct(x.shape, x.dtype))
+        params: Params = {}
+        state: State = {}
+        for path, (layer, aval) in inputs.items():
+            for tree, made in zip((params, state), layer.init(_fold(key, path), aval), strict=True):
+                if made:
+                    for part in filter(None, path.split(".")):
+                        tree = tree.setdefault(part, {})
+                    tree.update(made)
+        return params, state
+
+    def apply(
+        self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> tuple[jax.Array, State]:
+        """The value at x and the state after it; see `Layer.apply`. key is needed in training by Dropout and the like."""
+        run = _Apply(self, "", params, state, train, key, {})
+        return self.wire(run, x), run.state
+
+    def outputs(
+        self,
+        params: Params,
+        state: State,
+        x: jax.Array,
+        at: Collection[str],
+        *,
+        train: bool = False,
+        key: jax.Array | None = None,
+    ) -> tuple[dict[str, jax.Array], State]:
+        """What the layers at these paths return while the whole is applied, by path, and the state after it."""
+        for path in at:
+            self[path]
+        taken: dict[str, Any] = dict.fromkeys(at)
+        run = _Apply(self, "", params, state, train, key, taken)
+        self.wire(run, x)
+        return taken, run.state
+
+    # The tree
+
+    def children(self) -> dict[str, Layer]:
+        """The layers that this one is made of, by the name that `wire` uses."""
+        fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return {name: value for name, value in fields if isinstance(value, Layer)}
+
+    def child_path(self, name: str) -> str:
+        """The part of a path that the child of this name adds: its name, unless its field says otherwise."""
+        for f in dataclasses.fields(self):
+            if f.name == name:
+                return f.metadata.get("path", name)
+        return name
+
+    def with_child(self, name: str, layer: Layer) -> Self:
+        """This layer with another child of that name."""
+        return dataclasses.replace(self, **{name: layer})
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """Every layer below this one with its path, parents first."""
+        for name, layer in self.children().items():
+            part = self.child_path(name)
+            path = _join(prefix, part)
+            if part:
+                yield path, layer
+            if isinstance(layer, Composite):
+                yield from layer.walk(path)
+
+    def __getitem__(self, path: str) -> Layer:
+        found = dict(self.walk())
+        if path not in found:
+            raise KeyError(f"no layer {path!r} in this {type(self).__name__}; {nearest(path, found)}")
+        return found[path]
+
+    def replace(self, path: str, layer: Layer) -> Self:
+        """This network with another layer at that path: `model.replace("conv1", my_stem)`."""
+        self[path]
+        return self._edit("", lambda at, old: layer if at == path else old)
+
+    def update(self, kind: type[Layer], **options: Any) -> Self:
+        """This network with other options in every layer of that kind: `model.update(Conv, lowering="im2col")`."""
+        return self._edit("", lambda _, old: dataclasses.replace(old, **options) if isinstance(old, kind) else old)
+
+    def _edit(self, prefix: str, edit: Callable[[str, Layer], Layer]) -> Self:
+        new = self
+        for name, layer in self.children().items():
+            part = self.child_path(name)
+            path = _join(prefix, part)
+            edited = edit(path, layer) if part else layer
+            if edited is layer and isinstance(layer, Composite):
+                edited = layer._edit(path, edit)
+            if edited is not layer:
+                new = new.with_child(name, edited)
+        return new
+
+
+class _Wiring:
+    """What `_Init` and `_Apply` share: which child is meant, and where it is."""
+
+    def __init__(self, layer: Composite, prefix: str):
+        self.layer, self.prefix, self.children = layer, prefix, layer.children()
+
+    def find(self, name: str) -> tuple[Layer, str, str]:
+        if name not in self.children:
+            raise KeyError(f"{type(self.layer).__name__} wires a child {name!r} that it does not have")
+        part = self.layer.child_path(name)
+        return self.children[name], part, _join(self.prefix, part)
+
+
+class _Init(_Wiring):
+    """The abstract pass of `Composite.init`: notes each leaf's input, and goes on with abstract parameters."""
+
+    def __init__(self, layer: Composite, prefix: str, inputs: dict[str, tuple[Layer, jax.ShapeDtypeStruct]]):
+        super().__init__(layer, prefix)
+        self.inputs = inputs
+
+    def __call__(self, name: str, x: jax.Array) -> jax.Array:
+        layer, _, path = self.find(name)
+        if isinstance(layer, Composite):
+            return layer.wire(_Init(layer, path, self.inputs), x)
+        aval = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        if self.inputs.setdefault(path, (layer, aval)) != (layer, aval):
+            before = self.inputs[path]
+            raise ValueError(
+                f"{path}: one set of parameters is used for two layers or inputs: {before[0]} on {before[1]}, "
+                f"then {layer} on {aval}"
+            )
+        with _where(path, layer):
+            params, state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), _abstract(layer, aval))
+            return layer.apply(params, state, x)[0]
+
+
+@functools.lru_cache(maxsize=4096)
+def _abstract(layer: Layer, x: jax.ShapeDtypeStruct) -> tuple[Params, State]:
+    """Shapes and dtypes of a leaf's parameters and state; a network has many equal layers."""
+    return jax.eval_shape(layer.init, jax.random.key(0), x)
+
+
+class _Apply(_Wiring):
+    """A composite at work: gives each child its part of params and state, and gathers the new state."""
+
+    def __init__(
+        self,
+        layer: Composite,
+        prefix: str,
+        params: Params,
+        state: State,
+        train: bool,
+        key: jax.Array | None,
+        taken: dict[str, Any],
+    ):
+        super().__init__(layer, prefix)
+        self.params, self.state, self.train, self.key, self.taken = params, dict(state), train, key, taken
+
+    def __call__(self, name: str, x: jax.Array) -> jax.Array:
+        layer, part, path = self.find(name)
+        params = self.params.get(part, {}) if part else self.params
+        state = self.state.get(part, {}) if part else self.state
+        if isinstance(layer, Composite):
+            run = _Apply(layer, path, params, state, self.train, self.key, self.taken)
+            with jax.named_scope(part) if part else contextlib.nullcontext():
+                y, state = layer.wire(run, x), run.state
+        else:
+            key = _fold(self.key, path) if layer.stochastic and self.key is not None else None
+            with _where(path, layer), jax.named_scope(part or type(layer).__name__):
+                y, state = layer.apply(params, state, x, train=self.train, key=key)
+        if not part:
+            self.state.update(state)
+        elif state:
+            self.state[part] = state
+        if part and path in self.taken:
+            self.taken[path] = y
+        return y
+
+
+@contextlib.contextmanager
+def _where(path: str, layer: Layer) -> Iterator[None]:
+    """Adds to an error which layer of the network it came from."""
+    try:
+        yield
+    except (ValueError, KeyError) as error:
+        error.add_note(f"in layer {path!r}: {layer}")
+        raise
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list | tuple) else value
+
+
+def _join(prefix: str, part: str) -> str:
+    return f"{prefix}.{part}" if prefix and part else prefix or part
+
+
+def _fold(key: jax.Array, path: str) -> jax.Array:
+    """A key for a path: a layer's numbers depend on where it is, not on what else there is."""
+    return jax.random.fold_in(key, zlib.crc32(path.encode()))
+
+
+def nearest(name: str, known: Collection[str] | Mapping[str, Any]) -> str:
+    """The part of an error that names what would have worked."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    return f"there are {', '.join(map(repr, list(known)[:12]))}{', ...' if len(known) > 12 else ''}"

@@ -1,0 +1,113 @@
+"""Layers made of layers: one after another, side by side, around a shortcut."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from functools import reduce
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+
+from jconv.layers.base import Composite, Layer, Run, child
+from jconv.layers.simple import Identity
+
+__all__ = ["Parallel", "Residual", "Sequential"]
+
+
+@dataclasses.dataclass(frozen=True, repr=False, init=False)
+class Sequential(Composite):
+    """`y = f_k(... f_2(f_1(x)))`. Layers given by position are named "0", "1", ..., as torch names them.
+
+        >>> from jconv.layers import Activation, BatchNorm, Conv
+        >>> print(Sequential(conv=Conv(8, 3), bn=BatchNorm(), act=Activation("relu")))
+        Sequential
+          conv: Conv(8, 3)
+          bn: BatchNorm()
+          act: Activation('relu')
+    """
+
+    layers: tuple[tuple[str, Layer], ...] = dataclasses.field(repr=False)
+
+    def __init__(self, *layers: Layer, **named: Layer):
+        pairs = (*((str(i), layer) for i, layer in enumerate(layers)), *named.items())
+        for name, layer in pairs:
+            if not isinstance(layer, Layer):
+                raise ValueError(f"{name}: expected a Layer, got {layer!r}; wrap a function as Activation(function)")
+            if not name or "." in name:
+                raise ValueError(f"a layer's name is one part of a path: expected no dot in it, got {name!r}")
+        object.__setattr__(self, "layers", pairs)
+
+    def children(self) -> dict[str, Layer]:
+        """The layers by name, in order."""
+        return dict(self.layers)
+
+    def with_child(self, name: str, layer: Layer) -> Self:
+        """This sequence with another layer of that name."""
+        new = copy.copy(self)
+        object.__setattr__(new, "layers", tuple((n, layer if n == name else old) for n, old in self.layers))
+        return new
+
+    def wire(self, run: Run, x: jax.Array) -> jax.Array:
+        """One after another."""
+        for name, _ in self.layers:
+            x = run(name, x)
+        return x
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Residual(Composite):
+    """`y = act(branch(x) + shortcut(x))`; He et al. 2015, arXiv:1512.03385, equation 1.
+
+    The branch's layers stand at the block's own path and the shortcut at `downsample`, where torch has them.
+    """
+
+    branch: Layer = child("")
+    shortcut: Layer = child("downsample", default=Identity())
+    act: Layer = Identity()
+
+    def wire(self, run: Run, x: jax.Array) -> jax.Array:
+        """`act(branch(x) + shortcut(x))`."""
+        branch, shortcut = run("branch", x), run("shortcut", x)
+        if branch.shape != shortcut.shape:
+            raise ValueError(
+                f"Residual: expected branch and shortcut to have one shape, got {branch.shape} and {shortcut.shape} "
+                f"for x of shape {x.shape}; give it a shortcut that changes features and stride as the branch does"
+            )
+        return run("act", branch + shortcut)
+
+
+def concatenate(values: list[jax.Array]) -> jax.Array:
+    """The values side by side along the channel axis."""
+    return jnp.concatenate(values, axis=-1)
+
+
+def add(values: list[jax.Array]) -> jax.Array:
+    """The sum of the values."""
+    return reduce(jnp.add, values)
+
+
+@dataclasses.dataclass(frozen=True, repr=False, init=False)
+class Parallel(Sequential):
+    """`y = combine([f_1(x), ..., f_k(x)])`: every layer on the same x; `concatenate` along channels, or `add`, or yours.
+
+    Szegedy et al. 2014, "Going deeper with convolutions", arXiv:1409.4842, figure 2.
+
+        >>> from jconv.layers import Conv
+        >>> split = Parallel(Conv(8, 1), Conv(16, 3))
+        >>> x = jnp.ones((1, 4, 4, 3))
+        >>> split.apply(*split.init(jax.random.key(0), x), x)[0].shape
+        (1, 4, 4, 24)
+    """
+
+    combine: Callable[[list[jax.Array]], jax.Array] = dataclasses.field(kw_only=True, default=concatenate)
+
+    def __init__(
+        self, *layers: Layer, combine: Callable[[list[jax.Array]], jax.Array] = concatenate, **named: Layer
+    ):
+        super().__init__(*layers, **named)
+        object.__setattr__(self, "combine", combine)
+
+    def wire(self, run: Run, x: jax.Array) -> jax.Array:
+        """Side by side."""
+        return self.combine([run(name, x) for name, _ in self.layers])

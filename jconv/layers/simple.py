@@ -1,0 +1,191 @@
+"""Layers without parameters: activations, pooling, and the random ones that act in training only."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jconv import ops
+from jconv.layers.base import Layer, Params, State, nearest
+from jconv.ops.window import Padding
+
+__all__ = [
+    "Activation",
+    "AvgPool",
+    "BlurPool",
+    "DropPath",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool",
+    "Identity",
+    "MaxPool",
+    "PadChannels",
+]
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    name: getattr(jax.nn, name)
+    for name in (
+        "elu gelu hard_sigmoid hard_swish leaky_relu log_softmax mish relu relu6 selu sigmoid silu softmax softplus tanh"
+    ).split()
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Function(Layer):
+    """A layer that is one function of x, in training as in evaluation: a subclass defines `__call__`."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The value at x."""
+        raise TypeError(f"{type(self).__name__} defines no __call__")
+
+    def apply(
+        self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> tuple[jax.Array, State]:
+        """`self(x)`."""
+        return self(x), state
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity(Function):
+    """`y = x`."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation(Function):
+    """A function of each element: the name of one in `jax.nn`, or any function from array to array."""
+
+    function: str | Callable[[jax.Array], jax.Array]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.function, str) and self.function not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {self.function!r}; {nearest(self.function, ACTIVATIONS)}")
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ACTIVATIONS[self.function](x) if isinstance(self.function, str) else self.function(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaxPool(Function):
+    """The largest value in each window: `jconv.ops.max_pool`. Padding None is `dilation * (kernel - 1) // 2`."""
+
+    kernel: int | Sequence[int]
+    _: KW_ONLY
+    stride: int | Sequence[int] | None = None
+    padding: Padding = None
+    dilation: int | Sequence[int] = 1
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ops.max_pool(x, self.kernel, stride=self.stride, padding=self.padding, dilation=self.dilation)
+
+
+@dataclasses.dataclass(frozen=True)
+class AvgPool(Function):
+    """The mean of each window: `jconv.ops.avg_pool`. Padding None is `(kernel - 1) // 2`."""
+
+    kernel: int | Sequence[int]
+    _: KW_ONLY
+    stride: int | Sequence[int] | None = None
+    padding: Padding = None
+    count_include_pad: bool = True
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ops.avg_pool(
+            x, self.kernel, stride=self.stride, padding=self.padding, count_include_pad=self.count_include_pad
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class BlurPool(Function):
+    """Low-pass, then sub-sample: `jconv.ops.blur_pool`."""
+
+    kernel: int = 3
+    _: KW_ONLY
+    stride: int | Sequence[int] = 2
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ops.blur_pool(x, self.kernel, stride=self.stride)
+
+
+@dataclasses.dataclass(frozen=True)
+class GlobalAvgPool(Function):
+    """The mean over all spatial axes: (N, *spatial, C) -> (N, C)."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ops.global_avg_pool(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flatten(Function):
+    """(N, *spatial, C) -> (N, prod(spatial) * C)."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x.reshape(x.shape[0], -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PadChannels(Function):
+    """Every `stride`-th position, with zeros for the channels that are missing: the parameter-free shortcut.
+
+    He et al. 2015, arXiv:1512.03385, section 3.3, option A. The zeros follow the channels that x has.
+    """
+
+    features: int
+    _: KW_ONLY
+    stride: int = 1
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        extra = self.features - x.shape[-1]
+        if extra < 0:
+            raise ValueError(f"PadChannels: expected at most {self.features} channels, got x of shape {x.shape}")
+        x = x[:, *(slice(None, None, self.stride) for _ in x.shape[1:-1])]
+        return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, extra)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout(Layer):
+    """In training, zero each element with probability `rate` and scale the rest by `1 / (1 - rate)`.
+
+    Srivastava et al. 2014, JMLR 15.
+    """
+
+    rate: float
+    stochastic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"rate: expected a probability in [0, 1), got {self.rate}")
+
+    def mask_shape(self, x: jax.Array) -> tuple[int, ...]:
+        """The shape of what is drawn; it broadcasts to x's."""
+        return x.shape
+
+    def apply(
+        self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> tuple[jax.Array, State]:
+        """x, or x masked and scaled in training."""
+        if not train or self.rate == 0:
+            return x, state
+        if key is None:
+            raise ValueError(f"key: {self} draws random numbers in training; pass apply(..., key=jax.random.key(0))")
+        keep = jax.random.bernoulli(key, 1 - self.rate, self.mask_shape(x))
+        return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype), state
+
+
+@dataclasses.dataclass(frozen=True)
+class DropPath(Dropout):
+    """Dropout of whole examples: with probability `rate`, a residual branch is left out (stochastic depth).
+
+    Huang et al. 2016, arXiv:1603.09382, section 3.
+    """
+
+    def mask_shape(self, x: jax.Array) -> tuple[int, ...]:
+        """One number for each example."""
+        return (x.shape[0],) + (1,) * (x.ndim - 1)

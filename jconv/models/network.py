@@ -1,0 +1,63 @@
+"""A network of stages: a Sequential that knows which of its outputs a backbone hands on."""
+
+import dataclasses
+from collections.abc import Collection
+
+import jax
+
+from jconv.layers import Layer, Params, Sequential, State
+from jconv.layers.base import nearest
+
+__all__ = ["Network"]
+
+
+@dataclasses.dataclass(frozen=True, repr=False, init=False)
+class Network(Sequential):
+    """Named layers, one after another, and the names under which `features` returns the outputs of some.
+
+    Args:
+        stages: the path whose output is the feature of that name, `{"stem": "act1", "layer1": "layer1", ...}`.
+        named: the layers.
+    """
+
+    stages: tuple[tuple[str, str], ...] = dataclasses.field(repr=False, kw_only=True)
+
+    def __init__(self, *, stages: dict[str, str], **named: Layer):
+        super().__init__(**named)
+        object.__setattr__(self, "stages", tuple(stages.items()))
+
+    def features(
+        self,
+        params: Params,
+        state: State,
+        x: jax.Array,
+        *,
+        at: Collection[str] | None = None,
+        train: bool = False,
+        key: jax.Array | None = None,
+    ) -> tuple[dict[str, jax.Array], State]:
+        """The outputs of the stages, fine to coarse, for detection, segmentation and the like.
+
+        Args:
+            params, state, x, train, key: as in `apply`.
+            at: the names of the stages wanted; None is all.
+
+        Returns:
+            {name: (N, *spatial, C)}, and the state after the network.
+
+        Example:
+            >>> import jconv
+            >>> net = jconv.models.resnet(18, num_classes=0)
+            >>> x = jax.ShapeDtypeStruct((1, 64, 64, 3), "float32")
+            >>> arrays = jax.eval_shape(net.init, jax.random.key(0), x)
+            >>> maps, _ = jax.eval_shape(net.features, *arrays, x)
+            >>> {name: y.shape[1:] for name, y in maps.items()}
+            {'stem': (32, 32, 64), 'layer1': (16, 16, 64), 'layer2': (8, 8, 128), 'layer3': (4, 4, 256), 'layer4': (2, 2, 512)}
+        """
+        paths = dict(self.stages)
+        for name in paths if at is None else at:
+            if name not in paths:
+                raise ValueError(f"at: no stage {name!r}; {nearest(name, paths)}")
+        wanted = {name: path for name, path in paths.items() if at is None or name in at}
+        taken, state = self.outputs(params, state, x, wanted.values(), train=train, key=key)
+        return {name: taken[path] for name, path in wanted.items()}, state

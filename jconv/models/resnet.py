@@ -1,0 +1,312 @@
+"""Residual networks: ResNet with its stems and tweaks, ResNeXt, wide, squeeze-and-excitation, anti-aliased, CIFAR's.
+
+A family in one function: `resnet` composes layers, and the tables below hold everything that a variant is.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jconv.layers import (
+    Activation,
+    AvgPool,
+    BatchNorm,
+    BlurPool,
+    Conv,
+    DropPath,
+    GlobalAvgPool,
+    Identity,
+    Layer,
+    Linear,
+    MaxPool,
+    PadChannels,
+    Residual,
+    Sequential,
+    SqueezeExcite,
+)
+from jconv.layers.base import nearest
+from jconv.layers.initializers import ones, zeros
+from jconv.models.network import Network
+
+__all__ = ["DEPTHS", "STEMS", "VARIANTS", "resnet"]
+
+DEPTHS: dict[int, tuple[str, tuple[int, ...]]] = {  # block, blocks in each stage
+    18: ("basic", (2, 2, 2, 2)),
+    26: ("bottleneck", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+    200: ("bottleneck", (3, 24, 36, 3)),
+    **{6 * n + 2: ("basic", (n, n, n)) for n in (3, 5, 7, 9, 18)},  # CIFAR's 20, 32, 44, 56, 110
+}
+
+
+class StemConv(NamedTuple):
+    """One convolution of a stem; features are those of a network of width 64."""
+
+    features: int
+    kernel: int
+    stride: int = 1
+    padding: tuple[int, int] | None = None
+
+
+class Stem(NamedTuple):
+    """A stem: its convolutions, each followed by BatchNorm and activation, and whether it ends in a 3×3/2 pool."""
+
+    convs: tuple[StemConv, ...]
+    pool: bool = True
+
+
+def _deep(*features: int) -> Stem:
+    return Stem(tuple(StemConv(f, 3, 1 if i else 2) for i, f in enumerate(features)))
+
+
+def _pairs(stem: Stem) -> Stem:
+    """Each 3×3 as two 2×2 that together see the same 3×3 and keep its size: one pads the end, the next the start."""
+    halves = (
+        (StemConv(c.features, 2, 1, (0, 1)), StemConv(c.features, 2, c.stride, (1, 0))) for c in stem.convs
+    )
+    return Stem(tuple(conv for pair in halves for conv in pair))
+
+
+STEMS: dict[str, Stem] = {
+    "a": Stem((StemConv(64, 7, 2),)),
+    "c": _deep(32, 32, 64),
+    "s": _deep(64, 64, 128),
+    "t": _deep(24, 32, 64),
+    "5x5": Stem((StemConv(32, 5, 2),)),
+    "2x2": _pairs(_deep(32, 32, 64)),
+    "patch": Stem((StemConv(64, 4, 4, (0, 0)),), pool=False),
+    "cifar": Stem((StemConv(64, 3),), pool=False),
+}
+
+SHORTCUTS = ("conv", "avgpool", "pad")
+STEM_POOLS = ("max", "conv", "none")
+
+
+def resnet(
+    depth: int = 50,
+    *,
+    stem: str | Layer = "a",
+    num_classes: int = 1000,
+    shortcut: str = "conv",
+    stride_at: str = "conv2",
+    width: int = 64,
+    groups: int = 1,
+    group_width: int = 64,
+    se: float = 0.0,
+    blur: int = 0,
+    stem_pool: str | None = None,
+    drop_path: float = 0.0,
+    zero_gamma: bool = True,
+    act: str | Callable[[jax.Array], jax.Array] = "relu",
+    lowering: str = "auto",
+) -> Network:
+    """A residual network: a stem, stages of residual blocks `act(branch(x) + shortcut(x))`, a mean, a classifier.
+
+    | stem | convolutions, then 3×3/2 max-pool | source |
+    |---|---|---|
+    | "a" | 7×7/2, 64 | He et al. 2015 |
+    | "c" | 3×3/2, 32 · 3×3, 32 · 3×3, 64 | Bag of Tricks, tweak C; timm's c and d |
+    | "s" | 3×3/2, 64 · 3×3, 64 · 3×3, 128 | timm's s and e |
+    | "t" | 3×3/2, 24 · 3×3, 32 · 3×3, 64 | timm's t |
+    | "5x5" | 5×5/2, 32 | fast.ai's course |
+    | "2x2" | as "c", each 3×3 a pair of 2×2 that sees the same 3×3 | the forum's question |
+    | "patch" | 4×4/4, 64; no pool | ConvNeXt's stem |
+    | "cifar" | 3×3, 64; no pool | He et al. 2015, section 4.2 |
+
+    Args:
+        depth: 18 and 34 (basic blocks), 26, 50, 101, 152, 200 (bottlenecks); 20, 32, 44, 56, 110: CIFAR's three stages.
+        stem: one of the table, or a Layer to stand at `conv1`.
+        num_classes: features of the classifier `fc`; 0 ends the network with the pooled features.
+        shortcut: where a block changes shape, "conv" is a strided 1×1 convolution, "avgpool" a 2×2 average-pool before a
+            1×1 convolution of stride 1 (tweak D), "pad" sub-samples and pads channels with zeros (option A).
+        stride_at: the convolution of a bottleneck that strides: "conv2", the 3×3 (tweak B, "v1.5"), or "conv1".
+        width: features of the first stage's 3×3 convolutions; stems scale with it.
+        groups, group_width: groups of a bottleneck's 3×3 convolution, and its features per group at `width` 64; so
+            32 and 4 are ResNeXt 32×4d, 1 and 128 a network twice as wide inside.
+        se: squeeze-and-excitation with this ratio of hidden to outer features, as 1 / 16; 0 is none.
+        blur: anti-aliasing with a binomial filter of this many taps wherever the network strides but at the stem's
+            convolution and the shortcuts; 0 is none.
+        stem_pool: "max", "conv" (a 3×3/2 convolution, as ResNet-RS) or "none"; None is what the stem's row says.
+        drop_path: the last block's probability of leaving out its branch in training; it grows linearly from 0.
+        zero_gamma: start the last BatchNorm of every branch at scale 0, so that a block starts as its shortcut.
+        act: the activation.
+        lowering: how convolutions are computed; see `jconv.conv`.
+
+    Returns:
+        A Network with paths as in timm, (N, H, W, C) -> (N, num_classes), and features "stem", "layer1", ...
+
+    Raises:
+        ValueError: an unknown depth, stem or option, with the nearest that is known.
+
+    Example:
+        >>> net = resnet(18, stem="c", num_classes=10)
+        >>> params, _ = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 3), "float32"))
+        >>> sum(p.size for p in jax.tree.leaves(params))
+        11200874
+
+    References:
+        He et al. 2015, arXiv:1512.03385. He et al. 2018, "Bag of Tricks", arXiv:1812.01187, section 4. Xie et al. 2016,
+        arXiv:1611.05431. Zagoruyko & Komodakis 2016, arXiv:1605.07146. Hu et al. 2017, arXiv:1709.01507. Zhang 2019,
+        arXiv:1904.11486. Huang et al. 2016, arXiv:1603.09382. Bello et al. 2021, "ResNet-RS", arXiv:2103.07579.
+    """
+    if depth not in DEPTHS:
+        raise ValueError(f"depth: expected one of {', '.join(map(str, sorted(DEPTHS)))}, got {depth!r}")
+    kind, counts = DEPTHS[depth]
+    _known("shortcut", shortcut, SHORTCUTS)
+    _known("stride_at", stride_at, ("conv1", "conv2"))
+    if kind == "basic" and (groups, group_width, stride_at) != (1, 64, "conv2"):
+        raise ValueError(f"groups, group_width and stride_at are for bottlenecks; depth {depth} has basic blocks")
+
+    rates = iter(np.linspace(0, drop_path, sum(counts)).tolist())
+
+    def block(channels: int, features: int, stride: int) -> Layer:
+        out = features * (4 if kind == "bottleneck" else 1)
+        inner = features * group_width // 64 * groups if kind == "bottleneck" else features
+        strides = {"conv1": (stride, 1), "conv2": (1, stride)}[stride_at]
+
+        def bn(last: bool = False) -> BatchNorm:
+            return BatchNorm(scale_init=zeros if last and zero_gamma else ones)
+
+        def blurred(name: str, stride: int) -> dict[str, Layer]:
+            return {name: BlurPool(blur, stride=stride)} if blur and stride > 1 else {}
+
+        def conv(features: int, kernel: int, stride: int = 1, groups: int = 1) -> Conv:
+            stride = 1 if blur and kernel == 3 else stride
+            return Conv(features, kernel, stride=stride, groups=groups, bias=False)
+
+        rate = next(rates)
+        tail = {"se": squeeze_excite(out, se)} if se else {}
+        tail |= {"drop_path": DropPath(rate)} if rate else {}
+        if kind == "basic":
+            branch = Sequential(
+                conv1=conv(features, 3, stride), bn1=bn(), act1=Activation(act), **blurred("aa", stride),
+                conv2=conv(features, 3), bn2=bn(last=True), **tail,
+            )  # fmt: skip
+        else:
+            branch = Sequential(
+                conv1=conv(inner, 1, strides[0]), bn1=bn(), act1=Activation(act),
+                conv2=conv(inner, 3, strides[1], groups), bn2=bn(), act2=Activation(act), **blurred("aa", strides[1]),
+                conv3=conv(out, 1), bn3=bn(last=True), **tail,
+            )  # fmt: skip
+        return Residual(branch, _shortcut(shortcut, channels, out, stride), Activation(act))
+
+    def stages(channels: int) -> Iterator[tuple[str, Layer]]:
+        for i, count in enumerate(counts):
+            blocks = []
+            for j in range(count):
+                blocks.append(block(channels, width << i, 2 if i and not j else 1))
+                channels = (width << i) * (4 if kind == "bottleneck" else 1)
+            yield f"layer{i + 1}", Sequential(*blocks)
+
+    first, channels = _stem(stem, width, stem_pool, blur, act)
+    layers = first | dict(stages(channels)) | {"global_pool": GlobalAvgPool()}
+    if num_classes:
+        layers["fc"] = Linear(num_classes)
+    names = [f"layer{i + 1}" for i in range(len(counts))]
+    net = Network(stages={"stem": "act1", **{name: name for name in names}}, **layers)
+    return net if lowering == "auto" else net.update(Conv, lowering=lowering)
+
+
+def squeeze_excite(features: int, ratio: float) -> SqueezeExcite:
+    """Squeeze-and-excitation of so many features, its hidden ones a multiple of 8, as timm rounds them."""
+    hidden = max(8, int(features * ratio + 4) // 8 * 8)
+    hidden += 8 * (hidden < 0.9 * features * ratio)
+    return SqueezeExcite(Conv(hidden, 1), Conv(features, 1))
+
+
+def _shortcut(kind: str, channels: int, features: int, stride: int) -> Layer:
+    if stride == 1 and channels == features:
+        return Identity()
+    if kind == "pad":
+        return PadChannels(features, stride=stride)
+    project = [Conv(features, 1, stride=1 if kind == "avgpool" else stride, bias=False), BatchNorm()]
+    if kind == "conv":
+        return Sequential(*project)
+    pool = AvgPool(2, stride=stride, padding="SAME", count_include_pad=False) if stride > 1 else Identity()
+    return Sequential(pool, *project)
+
+
+def _stem(
+    stem: str | Layer, width: int, stem_pool: str | None, blur: int, act: str | Callable
+) -> tuple[dict[str, Layer], int]:
+    """The layers before the first stage, and their features."""
+    if isinstance(stem, Layer):
+        conv1, channels, pool = stem, _features(stem), True
+    else:
+        _known("stem", stem, STEMS)
+        convs, pool = STEMS[stem]
+        layers: list[Layer] = []
+        for c in convs:
+            conv = Conv(
+                c.features * width // 64,
+                c.kernel,
+                stride=c.stride,
+                padding=c.padding and (c.padding, c.padding),
+                bias=False,
+            )
+            layers += [conv, BatchNorm(), Activation(act)]
+        conv1 = Sequential(*layers[:-2]) if len(convs) > 1 else layers[0]
+        channels = convs[-1].features * width // 64
+    first: dict[str, Layer] = {"conv1": conv1, "bn1": BatchNorm(), "act1": Activation(act)}
+    if stem_pool is None:
+        stem_pool = "max" if pool else "none"
+    _known("stem_pool", stem_pool, STEM_POOLS)
+    blurs = [BlurPool(blur)] if blur else []
+    stride = 1 if blur else 2
+    if stem_pool == "conv":
+        conv = Conv(channels, 3, stride=stride, bias=False)
+        first["maxpool"] = Sequential(conv, *blurs, BatchNorm(), Activation(act))
+    elif stem_pool == "max":
+        pooling = MaxPool(3, stride=stride)
+        first["maxpool"] = Sequential(pooling, *blurs) if blur else pooling
+    return first, channels
+
+
+def _features(stem: Layer) -> int:
+    """The features that a stem returns for a colour image."""
+
+    def run(x: jax.Array) -> jax.Array:
+        return stem.apply(*stem.init(jax.random.key(0), x), x)[0]
+
+    return jax.eval_shape(run, jax.ShapeDtypeStruct((1, 64, 64, 3), "float32")).shape[-1]
+
+
+def _known(name: str, value: object, known: dict | tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}: unknown {value!r}; {nearest(str(value), known)}")
+
+
+def _variants() -> Iterator[tuple[str, dict]]:
+    letters = {  # timm's letters: stem and shortcut
+        "": {},
+        "c": {"stem": "c"},
+        "d": {"stem": "c", "shortcut": "avgpool"},
+        "s": {"stem": "s"},
+        "e": {"stem": "s", "shortcut": "avgpool"},
+        "t": {"stem": "t", "shortcut": "avgpool"},
+    }
+    for depth in (18, 26, 34, 50, 101, 152, 200):
+        for letter, options in letters.items():
+            yield f"resnet{depth}{letter}", {"depth": depth, **options}
+    for depth in (20, 32, 44, 56, 110):
+        yield (
+            f"cifar_resnet{depth}",
+            {"depth": depth, "stem": "cifar", "width": 16, "shortcut": "pad", "num_classes": 10},
+        )
+    for depth in (50, 101, 152):
+        yield f"seresnet{depth}", {"depth": depth, "se": 1 / 16}
+    for depth in (50, 101):
+        yield f"wide_resnet{depth}_2", {"depth": depth, "group_width": 128}
+    for depth, groups, group_width in ((50, 32, 4), (101, 32, 4), (101, 32, 8), (101, 64, 4)):
+        name = f"resnext{depth}_{groups}x{group_width}d"
+        yield name, {"depth": depth, "groups": groups, "group_width": group_width}
+    yield "resnetblur50", {"depth": 50, "blur": 3}
+    yield "resnet50_v1", {"depth": 50, "stride_at": "conv1"}
+
+
+VARIANTS: dict[str, dict] = dict(_variants())

@@ -1,0 +1,88 @@
+"""The convolution: check the input, resolve the window, run a lowering."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jconv.ops.lowerings import choose
+from jconv.ops.padding import LAYOUTS, check_input, place
+from jconv.ops.window import Padding
+
+__all__ = ["conv"]
+
+
+def conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    lowering: str = "auto",
+    flip: bool = False,
+) -> jax.Array:
+    """Convolution (cross-correlation) over 1, 2 or 3 spatial axes.
+
+        y[n, i, f] = bias[f] + sum_{t, c} x[n, i * stride + t * dilation - padding, c] * kernel[t, c, f]
+
+    with i and t running over all spatial axes, and c over the channels of f's group.
+
+    Args:
+        x: (N, *spatial, C).
+        kernel: (*window, C / groups, features). It is cast to x's dtype, and so is the bias.
+        bias: (features,), or None.
+        stride: input elements from one window to the next, an int for all axes or one for each.
+        padding: elements added around x: an int, one for each axis, pairs (lo, hi), None for `dilation (k - 1) // 2`,
+            "SAME", "SAME_LOWER", "VALID", "CAUSAL", "CIRCULAR" or "REFLECT"; see `jconv.ops.window.axes`.
+        dilation: input elements from one tap to the next, an int for all axes or one for each.
+        groups: channels and features are split into this many groups, each convolved on its own.
+        lowering: how to compute it: "auto", "lax" or "im2col". All agree to rounding.
+        flip: reverse the kernel along the spatial axes: convolution in the mathematician's sense.
+
+    Returns:
+        (N, *out, features) in x's dtype, `out = (n + lo + hi - dilation (k - 1) - 1) // stride + 1`.
+
+    Raises:
+        ValueError: ranks or channels that do not fit, a window that does not fit x, an unknown padding or lowering.
+
+    Example:
+        >>> conv(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 6)), stride=2, padding=1).shape
+        (1, 2, 2, 6)
+
+    References:
+        Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285.
+    """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
+    _check(x, kernel, bias, groups)
+    run = choose(lowering)
+    x, window = place(x, kernel.shape[:-2], stride=stride, padding=padding, dilation=dilation)
+    if flip:
+        kernel = jnp.flip(kernel, range(len(window)))
+    y = run(x, kernel.astype(x.dtype), window, groups)
+    return y if bias is None else y + bias.astype(x.dtype)
+
+
+def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, groups: int) -> None:
+    check_input(x)
+    rank = x.ndim - 2
+    if kernel.ndim != x.ndim:
+        raise ValueError(
+            f"kernel: expected {rank} window axes, C_in / groups and features to fit x of shape {x.shape} {LAYOUTS[rank]}, "
+            f"got shape {kernel.shape}; reshape the kernel to {rank + 2} axes"
+        )
+    channels, features = x.shape[-1], kernel.shape[-1]
+    if groups < 1 or channels % groups or features % groups:
+        raise ValueError(
+            f"groups: expected a positive number that divides the {channels} channels of x and the {features} features "
+            f"of the kernel, got {groups}"
+        )
+    if kernel.shape[-2] * groups != channels:
+        raise ValueError(
+            f"kernel: x of shape {x.shape} has {channels} channels in {groups} group(s), so expected a kernel of shape "
+            f"{(*kernel.shape[:-2], channels // groups, features)}, got {kernel.shape}"
+        )
+    if bias is not None and bias.shape != (features,):
+        raise ValueError(f"bias: expected shape ({features},), one for each feature, got {bias.shape}")

@@ -1,0 +1,129 @@
+"""The window arithmetic: how a kernel slides along an axis. Every size, padding and tap count comes from here.
+
+Notation, per axis: n input size, k kernel, s stride, d dilation, (lo, hi) padding, m output size; after
+Dumoulin & Visin 2016 (arXiv:1603.07285), section 2 and 5.1.
+"""
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+__all__ = ["Axis", "Padding", "axes", "per_axis"]
+
+Padding = int | str | Sequence[int | tuple[int, int]] | None
+"""What a user may write for padding; see `axes`."""
+
+EDGE_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect"}  # jnp.pad's names for paddings that are not zeros
+NAMED = ("SAME", "SAME_LOWER", "VALID", "CAUSAL", *EDGE_MODES)
+
+
+class Axis(NamedTuple):
+    """One spatial axis of a sliding window."""
+
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    lo: int = 0
+    hi: int = 0
+
+    @property
+    def extent(self) -> int:
+        """Input elements from a window's first tap to its last: `d (k - 1) + 1`. Its receptive field."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    def output_size(self, n: int) -> int:
+        """`m = floor((n + lo + hi - d (k - 1) - 1) / s) + 1`, never below 0."""
+        return max(0, (n + self.lo + self.hi - self.extent) // self.stride + 1)
+
+    def valid_taps(self, n: int) -> int:
+        """How many (output index, tap) pairs touch a real input element rather than padding.
+
+        A dense count is `m k`; this is what XLA multiplies by 2 C_in C_out to get a convolution's FLOPs.
+        """
+        m, total = self.output_size(n), 0
+        for tap in range(self.kernel):
+            offset = tap * self.dilation - self.lo  # input index = output index * s + offset
+            first = max(0, -(offset // self.stride))
+            last = min(m - 1, (n - 1 - offset) // self.stride)
+            total += max(0, last - first + 1)
+        return total
+
+
+def per_axis(name: str, value: int | Iterable[int], rank: int, *, least: int) -> tuple[int, ...]:
+    """`value` once per spatial axis: an int means all axes. ValueError unless it is `rank` whole numbers >= `least`."""
+    values = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,) * rank
+    try:
+        numbers = tuple(operator.index(v) for v in values)
+    except TypeError:
+        raise ValueError(f"{name}: expected an int or {rank} ints, got {value!r}") from None
+    if len(numbers) != rank:
+        raise ValueError(
+            f"{name}: expected an int or {rank} ints, one for each of the {rank} spatial axes, got {value!r}; "
+            f"write one number to mean all axes"
+        )
+    if min(numbers) < least:
+        raise ValueError(f"{name}: expected {'positive' if least else 'non-negative'} sizes, got {value!r}")
+    return numbers
+
+
+def axes(
+    sizes: Sequence[int],
+    kernel: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = None,
+    dilation: int | Sequence[int] = 1,
+) -> tuple[Axis, ...]:
+    """The window of each spatial axis, with every form of padding resolved to (lo, hi).
+
+    Args:
+        sizes: the input's spatial sizes; their number is the rank.
+        kernel, stride, dilation: an int for all axes, or one for each.
+        padding: None is torch's symmetric `d (k - 1) // 2`; an int or one int for each axis pads both sides;
+            pairs give (lo, hi) for each axis;
+            "SAME" makes `m = ceil(n / s)` with the odd element at the end, "SAME_LOWER" at the start;
+            "VALID" pads nothing; "CAUSAL" pads `d (k - 1)` at the start, so that no output sees a later input;
+            "CIRCULAR" and "REFLECT" have SAME's sizes, with the border filled from the input itself.
+
+    Raises:
+        ValueError: a length that is not the rank, a non-positive size, an unknown padding, an output without elements.
+    """
+    rank = len(sizes)
+    k = per_axis("kernel", kernel, rank, least=1)
+    s = per_axis("stride", stride, rank, least=1)
+    d = per_axis("dilation", dilation, rank, least=1)
+    pads = [_pad(padding, i, rank, n, Axis(k[i], s[i], d[i])) for i, n in enumerate(sizes)]
+    window = tuple(Axis(k[i], s[i], d[i], *pads[i]) for i in range(rank))
+    for i, (n, axis) in enumerate(zip(sizes, window, strict=True)):
+        if axis.output_size(n) < 1:
+            raise ValueError(
+                f"spatial axis {i}: a window of {axis.extent} (kernel {axis.kernel}, dilation {axis.dilation}) does not "
+                f"fit an input of {n} with padding ({axis.lo}, {axis.hi}): the output would have no elements; "
+                f"expected at least {axis.extent - axis.lo - axis.hi} inputs, or more padding"
+            )
+    return window
+
+
+def _pad(padding: Padding, i: int, rank: int, n: int, axis: Axis) -> tuple[int, int]:
+    reach = axis.extent - 1
+    if padding is None:
+        return reach // 2, reach // 2
+    if isinstance(padding, str):
+        total = max(0, (-(-n // axis.stride) - 1) * axis.stride + axis.extent - n)
+        match padding.upper():
+            case "SAME" | "CIRCULAR" | "REFLECT":
+                return total // 2, total - total // 2
+            case "SAME_LOWER":
+                return total - total // 2, total // 2
+            case "VALID":
+                return 0, 0
+            case "CAUSAL":
+                return reach, 0
+        raise ValueError(f"padding: expected an int, pairs or one of {', '.join(NAMED)}, got {padding!r}")
+    if isinstance(padding, Sequence) and any(isinstance(p, Sequence) for p in padding):
+        if len(padding) != rank:
+            raise ValueError(f"padding: expected {rank} pairs (lo, hi), one for each spatial axis, got {padding!r}")
+        lo, hi = per_axis("padding", padding[i], 2, least=0)
+        return lo, hi
+    both = per_axis("padding", padding, rank, least=0)[i]
+    return both, both
