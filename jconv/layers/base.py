@@ -59,7 +59,7 @@ class Layer:
     def apply(
         self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
     ) -> tuple[jax.Array, State]:
-        """The layer's value, in x's dtype, and its state after it. With train=False the state comes back unchanged."""
+        """The layer's value, in x's dtype, and the state after it; with train=False the state comes back unchanged."""
         raise TypeError(f"{type(self).__name__} describes no computation: it defines neither apply nor wire")
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class Layer:
 
 
 def child(path: str, **options: Any) -> Any:
-    """A dataclass field for a child that appears under `path` in the tree; "" puts its children in its parent's place."""
+    """A field for a child that appears under `path` in the tree; "" puts its children in its parent's place."""
     return dataclasses.field(metadata={"path": path}, **options)
 
 
@@ -97,7 +97,7 @@ class Composite(Layer):
         raise TypeError(f"{type(self).__name__} is a Composite without wire: define wire(self, run, x)")
 
     def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
-        """Parameters and state for inputs like x. One abstract pass finds every layer's input; then each is made once."""
+        """Parameters and state for inputs like x: an abstract pass finds each layer's input, then each is made once."""
         inputs: dict[str, tuple[Layer, jax.ShapeDtypeStruct]] = {}
         jax.eval_shape(lambda x: self.wire(_Init(self, "", inputs), x), jax.ShapeDtypeStruct(x.shape, x.dtype))
         params: Params = {}
@@ -105,15 +105,14 @@ class Composite(Layer):
         for path, (layer, aval) in inputs.items():
             for tree, made in zip((params, state), layer.init(_fold(key, path), aval), strict=True):
                 if made:
-                    for part in filter(None, path.split(".")):
-                        tree = tree.setdefault(part, {})
-                    tree.update(made)
+                    parts = filter(None, path.split("."))
+                    functools.reduce(lambda at, part: at.setdefault(part, {}), parts, tree).update(made)
         return params, state
 
     def apply(
         self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
     ) -> tuple[jax.Array, State]:
-        """The value at x and the state after it; see `Layer.apply`. key is needed in training by Dropout and the like."""
+        """The value at x and the state after it; see `Layer.apply`. Dropout and the like need the key in training."""
         run = _Apply(self, "", params, state, train, key, {})
         return self.wire(run, x), run.state
 

@@ -19,12 +19,12 @@ __all__ = ["Parallel", "Residual", "Sequential"]
 class Sequential(Composite):
     """`y = f_k(... f_2(f_1(x)))`. Layers given by position are named "0", "1", ..., as torch names them.
 
-        >>> from jconv.layers import Activation, BatchNorm, Conv
-        >>> print(Sequential(conv=Conv(8, 3), bn=BatchNorm(), act=Activation("relu")))
-        Sequential
-          conv: Conv(8, 3)
-          bn: BatchNorm()
-          act: Activation('relu')
+    >>> from jconv.layers import Activation, BatchNorm, Conv
+    >>> print(Sequential(conv=Conv(8, 3), bn=BatchNorm(), act=Activation("relu")))
+    Sequential
+      conv: Conv(8, 3)
+      bn: BatchNorm()
+      act: Activation('relu')
     """
 
     layers: tuple[tuple[str, Layer], ...] = dataclasses.field(repr=False)
@@ -89,7 +89,7 @@ def add(values: list[jax.Array]) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, repr=False, init=False)
 class Parallel(Sequential):
-    """`y = combine([f_1(x), ..., f_k(x)])`: every layer on the same x; `concatenate` along channels, or `add`, or yours.
+    """`y = combine([f_1(x), ..., f_k(x)])`: every layer on the same x; `concatenate` channels, or `add`, or yours.
 
     Szegedy et al. 2014, "Going deeper with convolutions", arXiv:1409.4842, figure 2.
 
@@ -102,9 +102,7 @@ class Parallel(Sequential):
 
     combine: Callable[[list[jax.Array]], jax.Array] = dataclasses.field(kw_only=True, default=concatenate)
 
-    def __init__(
-        self, *layers: Layer, combine: Callable[[list[jax.Array]], jax.Array] = concatenate, **named: Layer
-    ):
+    def __init__(self, *layers: Layer, combine: Callable[[list[jax.Array]], jax.Array] = concatenate, **named: Layer):
         super().__init__(*layers, **named)
         object.__setattr__(self, "combine", combine)
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 __all__ = ["Initializer", "fan_in_uniform", "fans", "he_normal", "ones", "zeros"]
 
@@ -63,7 +64,7 @@ def _block(sampler: Callable, key: jax.Array, i: int | jax.Array) -> jax.Array:
 def _draw(sampler: Callable, key: jax.Array, shape: tuple[int, ...], scale: float) -> jax.Array:
     size = math.prod(shape)
     count = -(-size // BLOCK)
-    if isinstance(key, jax.core.Tracer):
+    if isinstance(key, Tracer):
         drawn = lax.map(partial(_block, sampler, key), jnp.arange(count)).reshape(-1)
     else:
         drawn = np.concatenate([_block(sampler, key, i) for i in range(count)])

@@ -114,16 +114,16 @@ class Linear(Layer):
 class BatchNorm(Layer):
     """`y = (x - mean) / sqrt(var + eps) * scale + bias` for each channel.
 
-    In training, mean and (biased) variance are the batch's, over all axes but the last, and the running ones in the state
-    move towards them: `running = (1 - momentum) * running + momentum * batch`, with the unbiased variance, as torch
-    does. In evaluation they are the running ones. Everything is computed in float32 or better.
+    In training, mean and (biased) variance are the batch's, over all axes but the last, and the running ones in the
+    state move towards them: `running = (1 - momentum) * running + momentum * batch`, with the unbiased variance, as
+    torch does. In evaluation they are the running ones. Everything is computed in float32 or better.
 
     Args:
         momentum: how far the running statistics move in a step.
         eps: added to the variance.
         scale_init: `ones`, or `zeros` for the last BatchNorm of a residual branch.
-        axis_name: the mapped axis (`jax.pmap`, `jax.shard_map`) that splits the batch, if one does. Under `jax.jit` with
-            sharded arrays the batch is whole, and none is needed.
+        axis_name: the mapped axis (`jax.pmap`, `jax.shard_map`) that splits the batch, if one does. Under `jax.jit`
+            with sharded arrays the batch is whole, and none is needed.
 
     Parameters: scale, bias (C,). State: mean, var (C,). All float32.
 

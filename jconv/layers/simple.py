@@ -25,12 +25,9 @@ __all__ = [
     "PadChannels",
 ]
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    name: getattr(jax.nn, name)
-    for name in (
-        "elu gelu hard_sigmoid hard_swish leaky_relu log_softmax mish relu relu6 selu sigmoid silu softmax softplus tanh"
-    ).split()
-}
+_IN_JAX_NN = """elu gelu hard_sigmoid hard_swish leaky_relu log_softmax mish relu relu6 selu sigmoid silu softmax
+softplus tanh"""
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {name: getattr(jax.nn, name) for name in _IN_JAX_NN.split()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,9 +66,7 @@ def _deep(*features: int) -> Stem:
 
 def _pairs(stem: Stem) -> Stem:
     """Each 3×3 as two 2×2 that together see the same 3×3 and keep its size: one pads the end, the next the start."""
-    halves = (
-        (StemConv(c.features, 2, 1, (0, 1)), StemConv(c.features, 2, c.stride, (1, 0))) for c in stem.convs
-    )
+    halves = ((StemConv(c.features, 2, 1, (0, 1)), StemConv(c.features, 2, c.stride, (1, 0))) for c in stem.convs)
     return Stem(tuple(conv for pair in halves for conv in pair))
 
 
@@ -122,8 +120,8 @@ def resnet(
         depth: 18 and 34 (basic blocks), 26, 50, 101, 152, 200 (bottlenecks); 20, 32, 44, 56, 110: CIFAR's three stages.
         stem: one of the table, or a Layer to stand at `conv1`.
         num_classes: features of the classifier `fc`; 0 ends the network with the pooled features.
-        shortcut: where a block changes shape, "conv" is a strided 1×1 convolution, "avgpool" a 2×2 average-pool before a
-            1×1 convolution of stride 1 (tweak D), "pad" sub-samples and pads channels with zeros (option A).
+        shortcut: where a block changes shape, "conv" is a strided 1×1 convolution, "avgpool" a 2×2 average-pool before
+            a 1×1 convolution of stride 1 (tweak D), "pad" sub-samples and pads channels with zeros (option A).
         stride_at: the convolution of a bottleneck that strides: "conv2", the 3×3 (tweak B, "v1.5"), or "conv1".
         width: features of the first stage's 3×3 convolutions; stems scale with it.
         groups, group_width: groups of a bottleneck's 3×3 convolution, and its features per group at `width` 64; so
@@ -240,7 +238,7 @@ def _stem(
     else:
         _known("stem", stem, STEMS)
         convs, pool = STEMS[stem]
-        layers: list[Layer] = []
+        layers, channels = list[Layer](), 0
         for c in convs:
             conv = Conv(
                 c.features * width // 64,
@@ -250,8 +248,8 @@ def _stem(
                 bias=False,
             )
             layers += [conv, BatchNorm(), Activation(act)]
+            channels = conv.features
         conv1 = Sequential(*layers[:-2]) if len(convs) > 1 else layers[0]
-        channels = convs[-1].features * width // 64
     first: dict[str, Layer] = {"conv1": conv1, "bn1": BatchNorm(), "act1": Activation(act)}
     if stem_pool is None:
         stem_pool = "max" if pool else "none"

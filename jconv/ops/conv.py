@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jconv.ops.lowerings import choose
+from jconv.ops.lowerings import lowering_of
 from jconv.ops.padding import LAYOUTS, check_input, place
 from jconv.ops.window import Padding
 
@@ -57,7 +57,7 @@ def conv(
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     _check(x, kernel, bias, groups)
-    run = choose(lowering)
+    run = lowering_of(lowering)
     x, window = place(x, kernel.shape[:-2], stride=stride, padding=padding, dilation=dilation)
     if flip:
         kernel = jnp.flip(kernel, range(len(window)))
@@ -70,8 +70,8 @@ def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, groups: int)
     rank = x.ndim - 2
     if kernel.ndim != x.ndim:
         raise ValueError(
-            f"kernel: expected {rank} window axes, C_in / groups and features to fit x of shape {x.shape} {LAYOUTS[rank]}, "
-            f"got shape {kernel.shape}; reshape the kernel to {rank + 2} axes"
+            f"kernel: expected {rank} window axes, C_in / groups and features, for x of shape {x.shape} "
+            f"{LAYOUTS[rank]}, got shape {kernel.shape}; reshape the kernel to {rank + 2} axes"
         )
     channels, features = x.shape[-1], kernel.shape[-1]
     if groups < 1 or channels % groups or features % groups:

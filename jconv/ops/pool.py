@@ -121,7 +121,5 @@ def blur_pool(x: jax.Array, kernel: int = 3, *, stride: int | Sequence[int] = 2)
         taps = np.convolve(taps, [0.5, 0.5])
     for dim, a in enumerate(window, start=1):
         span = (a.output_size(x.shape[dim]) - 1) * a.stride + 1
-        x = sum(
-            float(w) * lax.slice_in_dim(x, i, i + span, a.stride, axis=dim) for i, w in enumerate(taps)
-        )  # pyright: ignore[reportAssignmentType]
+        x = sum(float(w) * lax.slice_in_dim(x, i, i + span, a.stride, axis=dim) for i, w in enumerate(taps))  # pyright: ignore[reportAssignmentType]
     return x

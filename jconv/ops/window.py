@@ -6,7 +6,7 @@ Dumoulin & Visin 2016 (arXiv:1603.07285), section 2 and 5.1.
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["Axis", "Padding", "axes", "per_axis"]
 
@@ -49,11 +49,11 @@ class Axis(NamedTuple):
         return total
 
 
-def per_axis(name: str, value: int | Iterable[int], rank: int, *, least: int) -> tuple[int, ...]:
+def per_axis(name: str, value: Any, rank: int, *, least: int) -> tuple[int, ...]:
     """`value` once per spatial axis: an int means all axes. ValueError unless it is `rank` whole numbers >= `least`."""
-    values = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,) * rank
+    values = tuple(value) if isinstance(value, Iterable) else (value,) * rank
     try:
-        numbers = tuple(operator.index(v) for v in values)
+        numbers = tuple(map(operator.index, values))
     except TypeError:
         raise ValueError(f"{name}: expected an int or {rank} ints, got {value!r}") from None
     if len(numbers) != rank:
@@ -97,8 +97,8 @@ def axes(
     for i, (n, axis) in enumerate(zip(sizes, window, strict=True)):
         if axis.output_size(n) < 1:
             raise ValueError(
-                f"spatial axis {i}: a window of {axis.extent} (kernel {axis.kernel}, dilation {axis.dilation}) does not "
-                f"fit an input of {n} with padding ({axis.lo}, {axis.hi}): the output would have no elements; "
+                f"spatial axis {i}: a window of {axis.extent} (kernel {axis.kernel}, dilation {axis.dilation}) does "
+                f"not fit an input of {n} with padding ({axis.lo}, {axis.hi}): the output would have no elements; "
                 f"expected at least {axis.extent - axis.lo - axis.hi} inputs, or more padding"
             )
     return window

@@ -3,24 +3,16 @@
 x (N, *spatial, C) and kernel (*window, C / groups, features) have one dtype and are checked; padding is zeros.
 """
 
-from collections.abc import Callable
+from jconv.ops.lowerings import auto, im2col, lax
+from jconv.ops.lowerings.auto import Lowering
 
-import jax
+__all__ = ["LOWERINGS", "Lowering", "lowering_of"]
 
-from jconv.ops.lowerings import im2col, lax
-from jconv.ops.window import Axis
-
-__all__ = ["LOWERINGS", "Lowering", "choose"]
-
-Lowering = Callable[[jax.Array, jax.Array, tuple[Axis, ...], int], jax.Array]
-
-LOWERINGS: dict[str, Lowering] = {"lax": lax.conv, "im2col": im2col.conv}
+LOWERINGS: dict[str, Lowering] = {"auto": auto.conv, "lax": lax.conv, "im2col": im2col.conv}
 
 
-def choose(name: str) -> Lowering:
-    """The lowering of that name. "auto" is XLA's own convolution, `lax`."""
-    if name == "auto":
-        return LOWERINGS["lax"]
+def lowering_of(name: str) -> Lowering:
+    """The lowering of that name; ValueError if there is none."""
     if name not in LOWERINGS:
-        raise ValueError(f"lowering: expected 'auto' or one of {', '.join(map(repr, LOWERINGS))}, got {name!r}")
+        raise ValueError(f"lowering: expected one of {', '.join(map(repr, LOWERINGS))}, got {name!r}")
     return LOWERINGS[name]

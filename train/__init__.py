@@ -1,0 +1,1 @@
+"""Programs that train: run them as `python -m train.imagenette` from the root of the project."""

@@ -1,0 +1,142 @@
+"""Everything a run can be told, in one dataclass: it is the command line, and what a run writes down about itself."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from train.errors import RunError
+
+__all__ = ["Config", "data_kind", "read_config"]
+
+Schedule = Literal["cosine", "onecycle"]
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "digits": {
+        "model": "cifar_resnet20",
+        "epochs": 20,
+        "size": 8,
+        "batch_size": 64,
+        "lr": 0.1,
+        "min_scale": 0.6,
+        "crop": 1.0,
+        "flip": False,
+        "schedule": "onecycle",
+        "weight_decay": 5e-4,
+    },
+    "imagenette": {
+        "model": "resnet18",
+        "epochs": 5,
+        "size": 128,
+        "batch_size": 32,
+        "lr": 0.08,
+        "min_scale": 0.35,
+        "crop": 0.875,
+        "flip": True,
+        "schedule": "onecycle",
+        "weight_decay": 5e-4,
+    },
+}
+"""What a field that is None becomes, for each kind of data."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Train an image classifier; by default a ResNet on Imagenette. A field left at None takes the data's default."""
+
+    data: str | None = None
+    """digits (8×8, comes with scikit-learn) | a folder with train/ and val/ | an archive of one (.tgz, .tar) |
+    tfds[:DATA_DIR] | leave it out to find Imagenette on this computer, or download it (99 MB)."""
+    model: str | None = None
+    """A name from jconv.models.list(). Default: cifar_resnet20 for digits, resnet18 for pictures."""
+    stem: str | None = None
+    """Another stem for the model: a (7×7/2) | c (three 3×3) | s | t | 5x5 | 2x2 (pairs) | patch (4×4/4) | cifar."""
+    epochs: int | None = None
+    """How often every training image is seen. Default: 20 for digits, 5 for pictures."""
+    size: int | None = None
+    """Side of the square the network sees, in pixels. Default: 8 for digits, 128 for pictures."""
+    batch_size: int | None = None
+    """Images in a step, over all devices together. Default: 64 for digits, 32 for pictures."""
+    lr: float | None = None
+    """Highest learning rate, for this batch size; scale both together (Goyal et al. 2017). Default: 0.1 for digits, 0.08 for
+    pictures."""
+    schedule: Schedule | None = None
+    """cosine: linear warm-up, then half a cosine to 0. onecycle: learning rate up, then down, momentum down, then up."""
+    warmup: float = 0.25
+    """The part of all steps in which the learning rate rises."""
+    momentum: float = 0.9
+    """Nesterov momentum; onecycle takes it from momentum + 0.05 to momentum - 0.05 and back."""
+    weight_decay: float | None = None
+    """L2 penalty on kernels; biases and BatchNorm have none. Default: 5e-4."""
+    label_smoothing: float = 0.1
+    """The share of the target that is spread over all classes."""
+    min_scale: float | None = None
+    """Random-resized-crop: the smallest part of the image's area that a crop keeps. Default: 0.6 and 0.35."""
+    flip: bool | None = None
+    """Mirror half of the training images. Default: not for digits."""
+    crop: float | None = None
+    """Validation: the side of the central square, as a part of the image's shorter side. Default: 1 and 0.875."""
+    drop_path: float = 0.0
+    """Stochastic depth: the last block's probability of being left out."""
+    seed: int = 0
+    """Decides the first parameters, every shuffle and every crop."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; parameters and statistics stay float32."""
+    lowering: str = "auto"
+    """How convolutions are computed: auto | lax | im2col."""
+    parallel: Literal["jit", "pmap"] = "jit"
+    """How the batch is split over all local devices; the numbers are the same."""
+    strict: bool = False
+    """Stop at the first unreadable image instead of leaving it out."""
+    side: int = 160
+    """Side of the squares that pictures are kept in after decoding."""
+    out: Path | None = None
+    """Where the run is written. Default: runs/<date>-<time>-<model>."""
+    resume: bool = False
+    """Go on with the run in --out, exactly as if it had never stopped."""
+
+    def complete(self, kind: str) -> "Config":
+        """This config with the defaults of that kind of data in place of None."""
+        known = {k: v for k, v in DEFAULTS[kind].items() if getattr(self, k) is None}
+        return dataclasses.replace(self, **known)
+
+    def check(self) -> None:
+        """RunError unless every number makes sense."""
+        positive = {"epochs": 1, "size": 1, "batch_size": 1, "side": 1}
+        for name, least in positive.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise RunError(f"--{name.replace('_', '-')}: expected at least {least}, got {value}")
+        parts = {"warmup": (0, 1), "label_smoothing": (0, 1), "min_scale": (0, 1), "crop": (0, 1), "drop_path": (0, 1)}
+        for name, (low, high) in parts.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise RunError(f"--{name.replace('_', '-')}: expected a number from {low} to {high}, got {value}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON knows them."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def data_kind(data: str | None) -> str:
+    """The row of DEFAULTS for this --data."""
+    return "digits" if data == "digits" else "imagenette"
+
+
+def read_config(path: Path, asked: Config) -> Config:
+    """The config of the run to resume. RunError if the command line asks for something else than the run was."""
+    saved: Mapping[str, Any] = json.loads(path.read_text())
+    config = Config(**{f.name: saved[f.name] for f in dataclasses.fields(Config) if f.name in saved})
+    plain = Config()
+    changed = [
+        f"--{name.replace('_', '-')} {value} (the run has {getattr(config, name)})"
+        for name, value in dataclasses.asdict(asked).items()
+        if name not in ("out", "resume") and value not in (getattr(plain, name), getattr(config, name))
+    ]
+    if changed:
+        raise RunError(
+            f"--resume goes on with the run as it was, but the command line changes {', '.join(changed)}; "
+            f"leave these out, or start another run with another --out"
+        )
+    return dataclasses.replace(config, out=asked.out, resume=True)

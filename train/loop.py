@@ -1,0 +1,274 @@
+"""The loop: epochs of steps, a checkpoint after each, and everything a run tells while it goes and leaves behind."""
+
+import collections
+import importlib.metadata
+import json
+import math
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jconv.models import Network, create
+from train import checkpoint, plots
+from train.config import Config
+from train.data import Dataset, Split, batches
+from train.errors import RunError
+from train.schedule import optimizer, schedules
+from train.step import Steps, TrainState, new_state, steps
+
+__all__ = ["fit", "network_of"]
+
+LAG = 2  # steps that the device may be ahead of what is shown, so that it never waits for the screen
+
+
+def network_of(config: Config, classes: int) -> Network:
+    """The network that a config describes. RunError for an unknown name, with the nearest that are known."""
+    options: dict[str, Any] = {"num_classes": classes, "lowering": config.lowering, "drop_path": config.drop_path}
+    if config.stem is not None:
+        options["stem"] = config.stem
+    try:
+        return create(config.model or "", **options)
+    except ValueError as error:
+        raise RunError(f"--model {config.model}: {error}") from None
+
+
+def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
+    """Train as the config says, or go on where its run stopped, and return the summary that is written to its folder."""
+    if config.out is None or config.epochs is None or config.batch_size is None:
+        raise ValueError("config: expected a complete one; see Config.complete")
+    out, began = config.out, time.perf_counter()
+    per_epoch = len(data.train.labels) // config.batch_size
+    if not per_epoch:
+        raise RunError(f"--batch-size {config.batch_size}: there are only {len(data.train.labels)} training images")
+    total = per_epoch * config.epochs
+    network = network_of(config, len(data.classes))
+    tx = optimizer(config, total)
+    rates = schedules(config, total)
+    image = jax.ShapeDtypeStruct((1, config.size, config.size, data.train.images.shape[-1]), config.dtype)
+    ts = new_state(network, tx, jax.random.key(config.seed), image)
+    size = sum(p.size for p in jax.tree.leaves(ts.params))
+    program = steps(config, network, tx, mean=data.mean, std=data.std)
+
+    done, rows = 0, []
+    if config.resume:
+        ts, done = checkpoint.load(out / "checkpoint.msgpack", ts)
+        rows = [row for row in _read_rows(out / "metrics.jsonl") if row["epoch"] <= done]
+    else:
+        checkpoint.write_json(out / "config.json", config.to_json())
+        checkpoint.save(out / "checkpoint.msgpack", ts, 0)
+    earlier = rows[-1]["seconds"] if rows else 0.0
+    title = f"{config.model}{f', stem {config.stem}' if config.stem else ''} on {data.name}"
+    console.print(f"[bold]{title}[/]: {size:,} parameters, {config.size} px, {config.dtype}, on {_device()}")
+    console.print(f"{len(data.train.labels):,} images train, {len(data.val.labels):,} validate; writing to {out}")
+    if done:
+        console.print(f"resumed after epoch {done} of {config.epochs}")
+    ts = program.place_state(ts)
+
+    console.print(f"[bold]{_HEAD}[/]")
+    with _progress(console) as progress:
+        task = progress.add_task("", total=total, completed=done * per_epoch, note="compiling")
+        for epoch in range(done + 1, config.epochs + 1):
+            ts, train_rows, speed = _train_epoch(config, data, program, ts, epoch, per_epoch, rates, progress, task)
+            val_loss, val_accuracy = evaluate(program, ts, data.val, config.batch_size)
+            row = {
+                "kind": "epoch",
+                "epoch": epoch,
+                "train_loss": _mean(train_rows, "loss"),
+                "train_accuracy": _mean(train_rows, "accuracy"),
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+                "img_per_s": speed,
+                "seconds": earlier + time.perf_counter() - began,
+            }
+            rows += [*train_rows, row]
+            checkpoint.write(out / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows).encode())
+            checkpoint.save(out / "checkpoint.msgpack", program.fetch(ts), epoch)
+            console.print(_row(row, config.epochs))
+            plots.curves(rows, out / "curves.png", title)
+    epochs = [row for row in rows if row["kind"] == "epoch"]
+    summary = {
+        "val_accuracy": epochs[-1]["val_accuracy"],
+        "val_loss": epochs[-1]["val_loss"],
+        "best_val_accuracy": max(row["val_accuracy"] for row in epochs),
+        "seconds": earlier + time.perf_counter() - began,
+        "img_per_s": float(np.median([row["img_per_s"] for row in epochs])),
+        "parameters": size,
+        "train_images": len(data.train.labels),
+        "val_images": len(data.val.labels),
+        "skipped_images": list(data.skipped),
+        "classes": list(data.classes),
+        "config": config.to_json(),
+        "device": _device(),
+        "versions": _versions(),
+        "git": _revision(),
+    }
+    checkpoint.write_json(out / "summary.json", summary)
+    console.print(
+        f"[bold]validation accuracy {summary['val_accuracy']:.2%}[/] after {config.epochs} epochs in "
+        f"{_clock(summary['seconds'])}, {summary['img_per_s']:,.0f} img/s; summary.json, metrics.jsonl and curves.png "
+        f"are in {out}"
+    )
+    return summary
+
+
+def _train_epoch(
+    config: Config,
+    data: Dataset,
+    program: Steps,
+    ts: TrainState,
+    epoch: int,
+    per_epoch: int,
+    rates: tuple[Any, Any],
+    progress: Progress,
+    task: Any,
+) -> tuple[TrainState, list[dict[str, Any]], float]:
+    """One pass over the shuffled training images: the new state, a row for each step, and images per second."""
+    batch_size = config.batch_size or 0
+    order = _shuffled(config.seed, epoch, len(data.train.labels))[: per_epoch * batch_size]
+    rows: list[dict[str, Any]] = []
+    began = clock = time.perf_counter()
+    waiting: collections.deque[dict[str, jax.Array]] = collections.deque()
+
+    def arrived(metrics: dict[str, jax.Array]) -> None:
+        nonlocal clock
+        step = (epoch - 1) * per_epoch + len(rows)
+        loss, correct, count = (float(np.ravel(metrics[k])[0]) for k in ("loss", "correct", "count"))
+        row = {
+            "kind": "step", "epoch": epoch, "step": step + 1, "loss": loss / count, "accuracy": correct / count,
+            "lr": float(rates[0](step)), "momentum": float(rates[1](step)),
+        }  # fmt: skip
+        rows.append(row)
+        if not math.isfinite(loss):
+            raise RunError(
+                f"the loss is {loss / count} at step {step + 1} (epoch {epoch}, learning rate {row['lr']:.3g}). The "
+                f"checkpoint after epoch {epoch - 1} in {config.out} is kept. Try a lower --lr, or --dtype float32"
+            )
+        if len(rows) == 1:  # the first step may have compiled
+            clock = time.perf_counter()
+        speed = (len(rows) - 1) * batch_size / max(time.perf_counter() - clock, 1e-9)
+        recent = rows[-50:]
+        progress.update(
+            task,
+            completed=step + 1,
+            note=f"epoch {epoch}/{config.epochs}  loss {_mean(recent, 'loss'):.3f}  "
+            f"accuracy {_mean(recent, 'accuracy'):.1%}  {speed:,.0f} img/s",
+        )
+
+    for batch in batches(data.train, order, batch_size):
+        ts, metrics = program.train(ts, program.place_batch(batch))
+        waiting.append(metrics)
+        if len(waiting) > LAG:
+            arrived(waiting.popleft())
+    while waiting:
+        arrived(waiting.popleft())
+    now = time.perf_counter()
+    speed = (per_epoch - 1) * batch_size / (now - clock) if per_epoch > 1 else batch_size / (now - began)
+    return ts, rows, speed
+
+
+def evaluate(program: Steps, ts: TrainState, split: Split, batch_size: int) -> tuple[float, float]:
+    """Mean loss and accuracy over a split."""
+    sums = collections.Counter[str]()
+    for batch in batches(split, np.arange(len(split.labels)), batch_size):
+        for name, value in program.evaluate(ts, program.place_batch(_padded(batch, batch_size))).items():
+            sums[name] += float(np.ravel(value)[0])
+    return sums["loss"] / sums["count"], sums["correct"] / sums["count"]
+
+
+def _padded(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """The batch with its first example repeated, at weight 0, until it is full: one shape is compiled, not two."""
+    n = len(batch["label"])
+    index = np.where(np.arange(size) < n, np.arange(size), 0)
+    return {k: v[index] for k, v in batch.items()} | {"weight": (np.arange(size) < n).astype(np.float32)}
+
+
+def _shuffled(seed: int, epoch: int, n: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(n)
+
+
+def _mean(rows: list[dict[str, Any]], name: str) -> float:
+    return float(np.mean([row[name] for row in rows]))
+
+
+def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    if path.exists():
+        yield from map(json.loads, path.read_text().splitlines())
+
+
+# What is shown
+
+_COLUMNS = ("epoch", "train loss", "train acc", "val loss", "val acc", "img/s", "time")
+_HEAD = "  ".join(f"{name:>10}" for name in _COLUMNS)
+
+
+def _row(row: dict[str, Any], epochs: int) -> str:
+    values = (
+        f"{row['epoch']}/{epochs}",
+        f"{row['train_loss']:.4f}",
+        f"{row['train_accuracy']:.2%}",
+        f"{row['val_loss']:.4f}",
+        f"{row['val_accuracy']:.2%}",
+        f"{row['img_per_s']:,.0f}",
+        _clock(row["seconds"]),
+    )
+    return "  ".join(f"{value:>10}" for value in values)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d} min"
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        BarColumn(20),
+        TextColumn("{task.fields[note]}"),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+# What is written about where it ran
+
+
+def _device() -> str:
+    devices = jax.local_devices()
+    if devices[0].platform == "cpu":
+        cores = len(_affinity())
+        return f"CPU, {cores} cores" + (f", as {len(devices)} devices" if len(devices) > 1 else "")
+    return f"{len(devices)} x {devices[0].device_kind}"
+
+
+def _affinity() -> set[int]:
+    import os
+
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _versions() -> dict[str, str]:
+    names = ("jconv", "jax", "jaxlib", "flax", "optax", "numpy")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
+def _revision() -> str | None:
+    """The commit that the program runs from, with a + if files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
