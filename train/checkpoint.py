@@ -1,41 +1,54 @@
 """What a run writes, whole or not at all: a file appears under its name only when every byte of it is on the disk."""
 
+import contextlib
 import errno
 import json
 import os
-import tempfile
+import shlex
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import serialization
 
 from train.errors import RunError
 from train.step import TrainState
 
-__all__ = ["load", "save", "write", "write_json"]
+__all__ = ["go_on", "load", "save", "write", "write_json"]
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace the file by this content, atomically. RunError if the disk is full; the old file stays then."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = None
+    """Replace the file by this content, atomically. RunError if it cannot be written; the old file stays then."""
+    part = path.with_name(f".{path.name}.part")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(part, path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        kept = "the one written before is kept" if path.exists() else "nothing was written before it"
-        raise RunError(
-            f"{path}: the disk is full: {len(content) / 1e6:.1f} MB could not be written; {kept}. "
-            f"Free some space, then go on with: python -m train.imagenette --resume --out {path.parent}"
-        ) from error
+        raise RunError(_unwritten(path, len(content), error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _unwritten(path: Path, size: int, error: OSError) -> str:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return f"{path}: could not be written: {error.strerror}; choose another folder"
+    kept = "the one written before is kept" if path.exists() else "nothing was written before it"
+    resumable = (path.parent / "config.json").exists()
+    return (
+        f"{path}: the disk is full: {size / 1e6:.1f} MB could not be written; {kept}. Free some space, then "
+        + (f"go on with: {go_on(path.parent)}" if resumable else "start it again")
+    )
+
+
+def go_on(out: Path) -> str:
+    """The command that goes on with the run in that folder."""
+    return f"python -m train.imagenette --resume --out {shlex.quote(str(out))}"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -53,7 +66,15 @@ def load(path: Path, like: TrainState) -> tuple[TrainState, int]:
     try:
         content = serialization.from_bytes({"epoch": 0, "state": like}, path.read_bytes())
     except FileNotFoundError:
-        raise RunError(f"{path}: no checkpoint to resume from; start the run without --resume") from None
-    except ValueError as error:
+        raise RunError(f"{path}: no checkpoint to resume from; start another run with another --out") from None
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise RunError(f"{path}: this is no checkpoint of that network ({error}); start another run with --out") from error
-    return content["state"], content["epoch"]
+    state: TrainState = content["state"]
+    for (where, new), old in zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(like), strict=True):
+        expected, got = (jnp.shape(a) for a in (old, new))
+        if expected != got:
+            raise RunError(
+                f"{path}: this is no checkpoint of that network: {jax.tree_util.keystr(where)}: expected shape "
+                f"{expected}, got {got}; has the data changed since? If so, start another run with another --out"
+            )
+    return state, content["epoch"]

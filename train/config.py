@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from train.errors import RunError
 
-__all__ = ["Config", "data_kind", "read_config"]
+__all__ = ["Config", "data_kind", "flag", "read_config", "unchanged"]
 
 Schedule = Literal["cosine", "onecycle"]
 
@@ -41,6 +42,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """What a field that is None becomes, for each kind of data."""
 
 
+RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("epochs", "size", "batch_size", "side"), ("at least 1", lambda v: v >= 1)),
+    **dict.fromkeys(("lr", "weight_decay"), ("a number of at least 0", lambda v: 0 <= v < math.inf)),
+    **dict.fromkeys(("warmup", "label_smoothing"), ("a number from 0 to 1", lambda v: 0 <= v <= 1)),
+    **dict.fromkeys(("min_scale", "crop"), ("a number above 0, at most 1", lambda v: 0 < v <= 1)),
+    **dict.fromkeys(("momentum", "drop_path"), ("a number from 0 to below 1", lambda v: 0 <= v < 1)),
+    "seed": ("a whole number from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32),
+}
+"""What a field may be, in words and as a test."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Train an image classifier; by default a ResNet on Imagenette. A field left at None takes the data's default."""
@@ -59,8 +71,7 @@ class Config:
     batch_size: int | None = None
     """Images in a step, over all devices together. Default: 64 for digits, 32 for pictures."""
     lr: float | None = None
-    """Highest learning rate, for this batch size; scale both together (Goyal et al. 2017). Default: 0.1 for digits, 0.08 for
-    pictures."""
+    """Highest learning rate, for this batch size (scale both together, Goyal et al. 2017). Default: 0.1 and 0.08."""
     schedule: Schedule | None = None
     """cosine: linear warm-up, then half a cosine to 0. onecycle: learning rate up, then down, momentum down, then up."""
     warmup: float = 0.25
@@ -103,16 +114,10 @@ class Config:
 
     def check(self) -> None:
         """RunError unless every number makes sense."""
-        positive = {"epochs": 1, "size": 1, "batch_size": 1, "side": 1}
-        for name, least in positive.items():
+        for name, (expected, holds) in RANGES.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise RunError(f"--{name.replace('_', '-')}: expected at least {least}, got {value}")
-        parts = {"warmup": (0, 1), "label_smoothing": (0, 1), "min_scale": (0, 1), "crop": (0, 1), "drop_path": (0, 1)}
-        for name, (low, high) in parts.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise RunError(f"--{name.replace('_', '-')}: expected a number from {low} to {high}, got {value}")
+            if value is not None and not holds(value):
+                raise RunError(f"{flag(name)}: expected {expected}, got {value}")
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON knows them."""
@@ -124,19 +129,31 @@ def data_kind(data: str | None) -> str:
     return "digits" if data == "digits" else "imagenette"
 
 
-def read_config(path: Path, asked: Config) -> Config:
-    """The config of the run to resume. RunError if the command line asks for something else than the run was."""
-    saved: Mapping[str, Any] = json.loads(path.read_text())
-    config = Config(**{f.name: saved[f.name] for f in dataclasses.fields(Config) if f.name in saved})
-    plain = Config()
+def flag(name: str) -> str:
+    """How a field is called on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def read_config(path: Path) -> Config:
+    """The config that a run wrote down. RunError if the file holds none."""
+    try:
+        saved = json.loads(path.read_text())
+        config = Config(**{f.name: saved[f.name] for f in dataclasses.fields(Config) if f.name in saved})
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{path}: this is no config of a run ({error}); start another run with another --out") from None
+    return dataclasses.replace(config, out=path.parent)
+
+
+def unchanged(saved: Config, asked: Config) -> Config:
+    """The config to resume. RunError if the command line, read with the run's config as defaults, changes it."""
     changed = [
-        f"--{name.replace('_', '-')} {value} (the run has {getattr(config, name)})"
+        f"{flag(name)} {value} (the run has {getattr(saved, name)})"
         for name, value in dataclasses.asdict(asked).items()
-        if name not in ("out", "resume") and value not in (getattr(plain, name), getattr(config, name))
+        if name not in ("out", "resume") and value != getattr(saved, name)
     ]
     if changed:
         raise RunError(
             f"--resume goes on with the run as it was, but the command line changes {', '.join(changed)}; "
             f"leave these out, or start another run with another --out"
         )
-    return dataclasses.replace(config, out=asked.out, resume=True)
+    return dataclasses.replace(saved, resume=True)

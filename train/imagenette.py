@@ -4,19 +4,34 @@
     python -m train.imagenette --model resnet18 --stem c --size 64 --epochs 5
 """
 
+from __future__ import annotations
+
 import dataclasses
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from train.data.needs import needs
 from train.errors import RunError
 
-EXAMPLES = """Train an image classifier, by default a ResNet on Imagenette.
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-Try it in a minute, without a download:   python -m train.imagenette --data digits
-Imagenette, another stem:                 python -m train.imagenette --stem c --size 64
-A folder of yours, train/ and val/:       python -m train.imagenette --data photos --model resnet50d
-Go on after Ctrl-C or a crash:            python -m train.imagenette --resume --out runs/x
+    from train.config import Config
+
+PROGRAM = "python -m train.imagenette"
+
+EXAMPLES = f"""Train an image classifier, by default a ResNet on Imagenette.
+
+  Try it in a minute, without a download:
+    {PROGRAM} --data digits
+  Imagenette, another stem:
+    {PROGRAM} --stem c --size 64
+  A folder of yours, train/ and val/:
+    {PROGRAM} --data photos --model resnet50d
+  Go on after Ctrl-C or a crash:
+    {PROGRAM} --resume --out runs/x
 
 A run writes config.json, metrics.jsonl, curves.png and checkpoint.msgpack after each epoch, and summary.json at its end."""
 
@@ -31,46 +46,60 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     from train.config import Config
 
-    asked = tyro.cli(Config, prog="python -m train.imagenette", description=EXAMPLES, args=arguments)
-    console = Console(highlight=False, soft_wrap=True)
+    def ask(default: Config) -> Config:
+        return tyro.cli(Config, default=default, prog=PROGRAM, description=EXAMPLES, args=arguments)
+
+    asked = ask(Config())
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)  # paths may hold [brackets]
     out: Path | None = None
     try:
-        config = settle(asked)
+        config = resumed(asked, ask) if asked.resume else new(asked)
         out = config.out
-        from train import data, loop
+        with needs("train"):
+            from train import data, loop
 
+        loop.network_of(config, 10)  # a wrong name is told before the data are read
         dataset = data.load(config.data, side=config.side, strict=config.strict, report=console.print)
         loop.fit(config, dataset, console)
     except RunError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {error}", markup=True)
+        stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        stderr.print("error:", style="bold red", end=" ")
+        stderr.print(str(error))
         return 1
     except KeyboardInterrupt:
-        if out is not None and (out / "checkpoint.msgpack").exists():
-            print(f"\nstopped; go on with: python -m train.imagenette --resume --out {out}", file=sys.stderr)
+        from train.checkpoint import go_on
+
+        resumable = out is not None and (out / "config.json").exists()
+        print(f"\nstopped; go on with: {go_on(out)}" if out and resumable else "\nstopped", file=sys.stderr)
         return 130
     return 0
 
 
-def settle(asked: "Config") -> "Config":  # noqa: F821
-    """The config of the run that is meant, complete: a new one's, or the one to resume."""
-    from train.config import data_kind, read_config
+def resumed(asked: Config, ask: Callable[[Config], Config]) -> Config:
+    """The config of the run in --out. `ask` reads the command line with other defaults."""
+    from train.config import read_config, unchanged
 
-    if asked.resume:
-        if asked.out is None:
-            newest = max(Path("runs").glob("*/config.json"), key=lambda p: p.stat().st_mtime, default=None)
-            hint = f"the newest is --out {newest.parent}" if newest else "there is none in runs/"
-            raise RunError(f"--resume: expected --out with the folder of the run; {hint}")
-        saved = asked.out / "config.json"
-        if not saved.exists():
-            raise RunError(f"--resume: {asked.out} holds no run (no config.json); start it without --resume")
-        return read_config(saved, asked)
+    if asked.out is None:
+        newest = max(Path("runs").glob("*/config.json"), key=lambda p: p.stat().st_mtime, default=None)
+        hint = f"the newest is --out {newest.parent}" if newest else "there is none in runs/"
+        raise RunError(f"--resume: expected --out with the folder of the run; {hint}")
+    path = asked.out / "config.json"
+    if not path.exists():
+        raise RunError(f"--resume: {asked.out} holds no run (no config.json); start it without --resume")
+    saved = read_config(path)
+    return unchanged(saved, ask(saved))
+
+
+def new(asked: Config) -> Config:
+    """The config of a new run, complete."""
+    from train.config import data_kind
+
     config = asked.complete(data_kind(asked.data))
+    config.check()
     out = config.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.model}"
     if (out / "config.json").exists():
         raise RunError(f"--out: {out} holds a run already; add --resume to go on with it, or name another folder")
-    config = dataclasses.replace(config, out=out)
-    config.check()
-    return config
+    return dataclasses.replace(config, out=out)
 
 
 if __name__ == "__main__":

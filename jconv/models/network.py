@@ -51,9 +51,11 @@ class Network(Sequential):
             >>> x = jax.ShapeDtypeStruct((1, 64, 64, 3), "float32")
             >>> arrays = jax.eval_shape(net.init, jax.random.key(0), x)
             >>> maps, _ = jax.eval_shape(net.features, *arrays, x)
-            >>> {name: y.shape[1:] for name, y in maps.items()}
-            {'stem': (32, 32, 64), 'layer1': (16, 16, 64), 'layer2': (8, 8, 128), 'layer3': (4, 4, 256),
-             'layer4': (2, 2, 512)}
+            >>> for name in ("stem", "layer1", "layer4"):
+            ...     print(name, maps[name].shape)
+            stem (1, 32, 32, 64)
+            layer1 (1, 16, 16, 64)
+            layer4 (1, 2, 2, 512)
         """
         paths = dict(self.stages)
         for name in paths if at is None else at:

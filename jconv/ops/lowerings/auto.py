@@ -34,8 +34,11 @@ def slow_on_cpu(x: tuple[int, ...], kernel: tuple[int, ...], window: tuple[Axis,
     """Whether XLA's convolution loses to im2col on a CPU, forward and both gradients together.
 
     It does where the window strides, in groups, with few channels, and where few outputs are left of an image; worst
-    where the window is larger than the image.
+    where the window is larger than the image. But not where patches would be much larger than x: large windows.
     """
     outputs = math.prod(a.output_size(n) for a, n in zip(window, x[1:-1], strict=True))
-    strided = any(a.stride > 1 for a in window)
-    return groups > 1 or strided or outputs <= 16 or 3 < kernel[-2] <= 32
+    strides = math.prod(a.stride for a in window)
+    patches = math.prod(a.kernel for a in window) / strides  # times the size of x
+    if groups > 1:
+        return patches <= 9
+    return patches <= 16 and (strides > 1 or outputs <= 16 or 3 < kernel[-2] <= 32)

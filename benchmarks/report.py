@@ -1,0 +1,54 @@
+"""What every benchmark shares: timing side by side, and a table that says where and when it was measured."""
+
+import datetime
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib.version
+
+__all__ = ["machine", "table", "times"]
+
+
+def times(*runs: Callable[[], Any], repeats: int = 5) -> list[float]:
+    """The least seconds of each run, taken in turn, after one round that compiles."""
+    for run in runs:
+        jax.block_until_ready(run())
+    best = [float("inf")] * len(runs)
+    for _ in range(repeats):
+        for i, run in enumerate(runs):
+            began = time.perf_counter()
+            jax.block_until_ready(run())
+            best[i] = min(best[i], time.perf_counter() - began)
+    return best
+
+
+def machine() -> str:
+    """Processor or accelerator, versions and date, for the head of a table."""
+    device = jax.devices()[0]
+    name = device.device_kind
+    if device.platform == "cpu":
+        info = Path("/proc/cpuinfo")
+        lines = info.read_text().splitlines() if info.exists() else []
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        name = f"{cores} cores of {model or platform.processor() or platform.machine()}"
+    versions = f"jax {jax.__version__}, jaxlib {jaxlib.version.__version__}, Python {platform.python_version()}"
+    return f"{name}; {versions}; {datetime.date.today()}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: first column to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    left = [True, *[False] * (len(head) - 1)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [c.ljust(w) if at_left else c.rjust(w) for c, w, at_left in zip(cells, widths, left, strict=True)]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * w if at_left else "-" * (w - 1) + ":" for w, at_left in zip(widths, left, strict=True)]
+    return "\n".join(map(line, (head, rule, *rows)))
