@@ -1,15 +1,12 @@
 """A layer as text: `Conv(64, 7, stride=2)`, a network as an indented tree with equal neighbours on one line."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from jconv.layers.base import Layer
+from typing import Any
 
 __all__ = ["describe"]
 
 
-def describe(layer: "Layer") -> str:
+def describe(layer: Any) -> str:
     """The call that makes a leaf; for a composite, its class and a line for each path below it."""
     options = ", ".join(_options(layer))
     children = _shown(layer)
@@ -23,16 +20,16 @@ def describe(layer: "Layer") -> str:
     return "\n".join(lines)
 
 
-def _shown(layer: "Layer") -> list[tuple[str, "Layer"]]:
+def _shown(layer: Any) -> list[tuple[str, Any]]:
     """A layer's children by the names that paths have; one without a name is shown as its own children."""
     shown = []
     for name, child in getattr(layer, "children", dict)().items():
-        part = layer.child_path(name)  # pyright: ignore[reportAttributeAccessIssue]
+        part = layer.child_path(name)
         shown += [(part, child)] if part else _shown(child) or [("", child)]
     return shown
 
 
-def _options(layer: "Layer") -> list[str]:
+def _options(layer: Any) -> list[str]:
     """Fields that are not children and differ from their defaults; those before the keyword-only ones unnamed."""
     children = getattr(layer, "children", dict)()
     shown = []
@@ -48,8 +45,8 @@ def _value(value: Any) -> str:
     return getattr(value, "__name__", None) or repr(value)
 
 
-def _runs(children: list[tuple[str, "Layer"]]) -> list[tuple[list[str], "Layer"]]:
-    runs: list[tuple[list[str], Layer]] = []
+def _runs(children: list[tuple[str, Any]]) -> list[tuple[list[str], Any]]:
+    runs: list[tuple[list[str], Any]] = []
     for name, layer in children:
         if runs and runs[-1][1] == layer and name.isdigit():
             runs[-1][0].append(name)

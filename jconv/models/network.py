@@ -2,13 +2,16 @@
 
 import dataclasses
 from collections.abc import Collection
+from typing import TypeVar
 
 import jax
 
 from jconv.layers import Layer, Params, Sequential, State
 from jconv.layers.base import nearest
 
-__all__ = ["Network"]
+__all__ = ["Network", "known"]
+
+Known = TypeVar("Known")
 
 
 @dataclasses.dataclass(frozen=True, repr=False, init=False)
@@ -58,9 +61,18 @@ class Network(Sequential):
             layer4 (1, 2, 2, 512)
         """
         paths = dict(self.stages)
-        for name in paths if at is None else at:
-            if name not in paths:
-                raise ValueError(f"at: no stage {name!r}; {nearest(name, paths)}")
+        for name in at or ():
+            known("at", name, paths)
         wanted = {name: path for name, path in paths.items() if at is None or name in at}
         taken, state = self.outputs(params, state, x, wanted.values(), train=train, key=key)
         return {name: taken[path] for name, path in wanted.items()}, state
+
+
+def known(option: str, value: Known, among: Collection[Known]) -> Known:
+    """The value of an option, if it is one of these. ValueError with the nearest if it is not."""
+    if value in among:
+        return value
+    hint = (
+        nearest(value, list(map(str, among))) if isinstance(value, str) else f"there are {', '.join(map(str, among))}"
+    )
+    raise ValueError(f"{option}: unknown {value!r}; {hint}")

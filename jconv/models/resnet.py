@@ -4,7 +4,6 @@ A family in one function: `resnet` composes layers, and the tables below hold ev
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -20,17 +19,16 @@ from jconv.layers import (
     Identity,
     Layer,
     Linear,
-    MaxPool,
     PadChannels,
     Residual,
     Sequential,
     SqueezeExcite,
 )
-from jconv.layers.base import nearest
 from jconv.layers.initializers import ones, zeros
-from jconv.models.network import Network
+from jconv.models.network import Network, known
+from jconv.models.stems import stem_layers
 
-__all__ = ["DEPTHS", "STEMS", "VARIANTS", "resnet"]
+__all__ = ["DEPTHS", "VARIANTS", "resnet"]
 
 DEPTHS: dict[int, tuple[str, tuple[int, ...]]] = {  # block, blocks in each stage
     18: ("basic", (2, 2, 2, 2)),
@@ -42,47 +40,7 @@ DEPTHS: dict[int, tuple[str, tuple[int, ...]]] = {  # block, blocks in each stag
     200: ("bottleneck", (3, 24, 36, 3)),
     **{6 * n + 2: ("basic", (n, n, n)) for n in (3, 5, 7, 9, 18)},  # CIFAR's 20, 32, 44, 56, 110
 }
-
-
-class StemConv(NamedTuple):
-    """One convolution of a stem; features are those of a network of width 64."""
-
-    features: int
-    kernel: int
-    stride: int = 1
-    padding: tuple[int, int] | None = None
-
-
-class Stem(NamedTuple):
-    """A stem: its convolutions, each followed by BatchNorm and activation, and whether it ends in a 3×3/2 pool."""
-
-    convs: tuple[StemConv, ...]
-    pool: bool = True
-
-
-def _deep(*features: int) -> Stem:
-    return Stem(tuple(StemConv(f, 3, 1 if i else 2) for i, f in enumerate(features)))
-
-
-def _pairs(stem: Stem) -> Stem:
-    """Each 3×3 as two 2×2 that together see the same 3×3 and keep its size: one pads the end, the next the start."""
-    halves = ((StemConv(c.features, 2, 1, (0, 1)), StemConv(c.features, 2, c.stride, (1, 0))) for c in stem.convs)
-    return Stem(tuple(conv for pair in halves for conv in pair))
-
-
-STEMS: dict[str, Stem] = {
-    "a": Stem((StemConv(64, 7, 2),)),
-    "c": _deep(32, 32, 64),
-    "s": _deep(64, 64, 128),
-    "t": _deep(24, 32, 64),
-    "5x5": Stem((StemConv(32, 5, 2),)),
-    "2x2": _pairs(_deep(32, 32, 64)),
-    "patch": Stem((StemConv(64, 4, 4, (0, 0)),), pool=False),
-    "cifar": Stem((StemConv(64, 3),), pool=False),
-}
-
 SHORTCUTS = ("conv", "avgpool", "pad")
-STEM_POOLS = ("max", "conv", "none")
 
 
 def resnet(
@@ -152,11 +110,9 @@ def resnet(
         arXiv:1611.05431. Zagoruyko & Komodakis 2016, arXiv:1605.07146. Hu et al. 2017, arXiv:1709.01507. Zhang 2019,
         arXiv:1904.11486. Huang et al. 2016, arXiv:1603.09382. Bello et al. 2021, "ResNet-RS", arXiv:2103.07579.
     """
-    if depth not in DEPTHS:
-        raise ValueError(f"depth: expected one of {', '.join(map(str, sorted(DEPTHS)))}, got {depth!r}")
-    kind, counts = DEPTHS[depth]
-    _known("shortcut", shortcut, SHORTCUTS)
-    _known("stride_at", stride_at, ("conv1", "conv2"))
+    kind, counts = DEPTHS[known("depth", depth, DEPTHS)]
+    known("shortcut", shortcut, SHORTCUTS)
+    known("stride_at", stride_at, ("conv1", "conv2"))
     if kind == "basic" and (groups, group_width, stride_at) != (1, 64, "conv2"):
         raise ValueError(f"groups, group_width and stride_at are for bottlenecks; depth {depth} has basic blocks")
 
@@ -201,7 +157,7 @@ def resnet(
                 channels = (width << i) * (4 if kind == "bottleneck" else 1)
             yield f"layer{i + 1}", Sequential(*blocks)
 
-    first, channels = _stem(stem, width, stem_pool, blur, act)
+    first, channels = stem_layers(stem, width=width, pool=stem_pool, blur=blur, act=act)
     layers = first | dict(stages(channels)) | {"global_pool": GlobalAvgPool()}
     if num_classes:
         layers["fc"] = Linear(num_classes)
@@ -213,7 +169,6 @@ def resnet(
 def squeeze_excite(features: int, ratio: float) -> SqueezeExcite:
     """Squeeze-and-excitation of so many features, its hidden ones a multiple of 8, as timm rounds them."""
     hidden = max(8, int(features * ratio + 4) // 8 * 8)
-    hidden += 8 * (hidden < 0.9 * features * ratio)
     return SqueezeExcite(Conv(hidden, 1), Conv(features, 1))
 
 
@@ -229,56 +184,6 @@ def _shortcut(kind: str, channels: int, features: int, stride: int) -> Layer:
     return Sequential(pool, *project)
 
 
-def _stem(
-    stem: str | Layer, width: int, stem_pool: str | None, blur: int, act: str | Callable
-) -> tuple[dict[str, Layer], int]:
-    """The layers before the first stage, and their features."""
-    if isinstance(stem, Layer):
-        conv1, channels, pool = stem, _features(stem), True
-    else:
-        _known("stem", stem, STEMS)
-        convs, pool = STEMS[stem]
-        layers, channels = list[Layer](), 0
-        for c in convs:
-            conv = Conv(
-                c.features * width // 64,
-                c.kernel,
-                stride=c.stride,
-                padding=c.padding and (c.padding, c.padding),
-                bias=False,
-            )
-            layers += [conv, BatchNorm(), Activation(act)]
-            channels = conv.features
-        conv1 = Sequential(*layers[:-2]) if len(convs) > 1 else layers[0]
-    first: dict[str, Layer] = {"conv1": conv1, "bn1": BatchNorm(), "act1": Activation(act)}
-    if stem_pool is None:
-        stem_pool = "max" if pool else "none"
-    _known("stem_pool", stem_pool, STEM_POOLS)
-    blurs = [BlurPool(blur)] if blur else []
-    stride = 1 if blur else 2
-    if stem_pool == "conv":
-        conv = Conv(channels, 3, stride=stride, bias=False)
-        first["maxpool"] = Sequential(conv, *blurs, BatchNorm(), Activation(act))
-    elif stem_pool == "max":
-        pooling = MaxPool(3, stride=stride)
-        first["maxpool"] = Sequential(pooling, *blurs) if blur else pooling
-    return first, channels
-
-
-def _features(stem: Layer) -> int:
-    """The features that a stem returns for a colour image."""
-
-    def run(x: jax.Array) -> jax.Array:
-        return stem.apply(*stem.init(jax.random.key(0), x), x)[0]
-
-    return jax.eval_shape(run, jax.ShapeDtypeStruct((1, 64, 64, 3), "float32")).shape[-1]
-
-
-def _known(name: str, value: object, known: dict | tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}: unknown {value!r}; {nearest(str(value), known)}")
-
-
 def _variants() -> Iterator[tuple[str, dict]]:
     letters = {  # timm's letters: stem and shortcut
         "": {},
@@ -292,10 +197,8 @@ def _variants() -> Iterator[tuple[str, dict]]:
         for letter, options in letters.items():
             yield f"resnet{depth}{letter}", {"depth": depth, **options}
     for depth in (20, 32, 44, 56, 110):
-        yield (
-            f"cifar_resnet{depth}",
-            {"depth": depth, "stem": "cifar", "width": 16, "shortcut": "pad", "num_classes": 10},
-        )
+        options = {"depth": depth, "stem": "cifar", "width": 16, "shortcut": "pad", "num_classes": 10}
+        yield f"cifar_resnet{depth}", options
     for depth in (50, 101, 152):
         yield f"seresnet{depth}", {"depth": depth, "se": 1 / 16}
     for depth in (50, 101):
