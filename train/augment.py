@@ -27,15 +27,13 @@ class View(NamedTuple):
 def _random_view(key: jax.Array, size: jax.Array, min_scale: float) -> View:
     """Area uniform in [min_scale, 1], log aspect ratio uniform in log [3/4, 4/3], place uniform.
 
-    Szegedy et al. 2014, arXiv:1409.4842, section 6. The first of ten tries that fits the image counts; if none does, the
-    largest central rectangle with an allowed ratio.
+    Szegedy et al. 2014, arXiv:1409.4842, section 6. The first of ten tries that fits the image counts; if none does,
+    the largest central rectangle with an allowed ratio.
     """
     full_h, full_w = size[0].astype(jnp.float32), size[1].astype(jnp.float32)
     k_area, k_ratio, k_top, k_left = jax.random.split(key, 4)
     area = full_h * full_w * jax.random.uniform(k_area, (TRIES,), minval=min_scale, maxval=1.0)
-    ratio = jnp.exp(
-        jax.random.uniform(k_ratio, (TRIES,), minval=jnp.log(RATIOS[0]), maxval=jnp.log(RATIOS[1]))
-    )
+    ratio = jnp.exp(jax.random.uniform(k_ratio, (TRIES,), minval=jnp.log(RATIOS[0]), maxval=jnp.log(RATIOS[1])))
     h, w = jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)
     fits = (h <= full_h) & (w <= full_w)
     pick, found = jnp.argmax(fits), fits.any()
@@ -47,7 +45,7 @@ def _random_view(key: jax.Array, size: jax.Array, min_scale: float) -> View:
 
 
 def _resample(image: jax.Array, view: View, out: int) -> jax.Array:
-    """The view of an image (H, W, C) as (out, out, C) in float32, by bilinear interpolation, low-passed if it shrinks."""
+    """The view of an image (H, W, C) as (out, out, C) in float32, bilinear, and low-passed if it shrinks."""
     h, w, c = image.shape
     scale = jnp.stack([out / (view.height * h), out / (view.width * w)])
     shift = -jnp.stack([view.top * h, view.left * w]) * scale

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import serialization
 
 from train.errors import RunError
@@ -40,9 +40,8 @@ def _unwritten(path: Path, size: int, error: OSError) -> str:
         return f"{path}: could not be written: {error.strerror}; choose another folder"
     kept = "the one written before is kept" if path.exists() else "nothing was written before it"
     resumable = (path.parent / "config.json").exists()
-    return (
-        f"{path}: the disk is full: {size / 1e6:.1f} MB could not be written; {kept}. Free some space, then "
-        + (f"go on with: {go_on(path.parent)}" if resumable else "start it again")
+    return f"{path}: the disk is full: {size / 1e6:.1f} MB could not be written; {kept}. Free some space, then " + (
+        f"go on with: {go_on(path.parent)}" if resumable else "start it again"
     )
 
 
@@ -63,18 +62,24 @@ def save(path: Path, state: TrainState, epoch: int) -> None:
 
 def load(path: Path, like: TrainState) -> tuple[TrainState, int]:
     """The state that was saved, in the shape of `like`, and its epoch. RunError if there is none or it does not fit."""
+    what = f"{path}: this is no checkpoint of that network"
     try:
-        content = serialization.from_bytes({"epoch": 0, "state": like}, path.read_bytes())
+        saved = serialization.msgpack_restore(path.read_bytes())
     except FileNotFoundError:
         raise RunError(f"{path}: no checkpoint to resume from; start another run with another --out") from None
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
-        raise RunError(f"{path}: this is no checkpoint of that network ({error}); start another run with --out") from error
-    state: TrainState = content["state"]
-    for (where, new), old in zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(like), strict=True):
-        expected, got = (jnp.shape(a) for a in (old, new))
-        if expected != got:
+    except ValueError as error:
+        raise RunError(f"{what} ({error}); start another run with another --out") from error
+    target = {"epoch": 0, "state": like}
+    expected, got = _shapes(serialization.to_state_dict(target)), _shapes(saved)
+    for name in [*expected, *got]:
+        if expected.get(name) != got.get(name):
             raise RunError(
-                f"{path}: this is no checkpoint of that network: {jax.tree_util.keystr(where)}: expected shape "
-                f"{expected}, got {got}; has the data changed since? If so, start another run with another --out"
+                f"{what}: {name}: expected shape {expected.get(name)}, got {got.get(name)}; has the data changed "
+                f"since? If so, start another run with another --out"
             )
-    return state, content["epoch"]
+    content = serialization.from_state_dict(target, saved)  # pyright: ignore[reportArgumentType]
+    return content["state"], content["epoch"]
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

@@ -73,7 +73,7 @@ class Config:
     lr: float | None = None
     """Highest learning rate, for this batch size (scale both together, Goyal et al. 2017). Default: 0.1 and 0.08."""
     schedule: Schedule | None = None
-    """cosine: linear warm-up, then half a cosine to 0. onecycle: learning rate up, then down, momentum down, then up."""
+    """cosine: linear warm-up, then half a cosine to 0. onecycle: learning rate up, then down; momentum down, up."""
     warmup: float = 0.25
     """The part of all steps in which the learning rate rises."""
     momentum: float = 0.9

@@ -1,7 +1,7 @@
 """Train an image classifier on digits, on Imagenette, or on any folder of pictures.
 
-    python -m train.imagenette --data digits
-    python -m train.imagenette --model resnet18 --stem c --size 64 --epochs 5
+python -m train.imagenette --data digits
+python -m train.imagenette --model resnet18 --stem c --size 64 --epochs 5
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 PROGRAM = "python -m train.imagenette"
 
 EXAMPLES = f"""Train an image classifier, by default a ResNet on Imagenette.
-
   Try it in a minute, without a download:
     {PROGRAM} --data digits
   Imagenette, another stem:
@@ -33,7 +32,7 @@ EXAMPLES = f"""Train an image classifier, by default a ResNet on Imagenette.
   Go on after Ctrl-C or a crash:
     {PROGRAM} --resume --out runs/x
 
-A run writes config.json, metrics.jsonl, curves.png and checkpoint.msgpack after each epoch, and summary.json at its end."""
+A run leaves config.json, metrics.jsonl, curves.png, checkpoint.msgpack, summary.json."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,21 +4,24 @@ import collections
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from jconv.models import Network, create
+from jconv.ops.lowerings import LOWERINGS
 from train import checkpoint, plots
-from train.config import Config
+from train.config import Config, flag
 from train.data import Dataset, Split, batches
 from train.errors import RunError
 from train.schedule import optimizer, schedules
@@ -31,17 +34,23 @@ LAG = 2  # steps that the device may be ahead of what is shown, so that it never
 
 def network_of(config: Config, classes: int) -> Network:
     """The network that a config describes. RunError for an unknown name, with the nearest that are known."""
+    if config.lowering not in LOWERINGS:
+        raise RunError(f"--lowering {config.lowering}: expected {', '.join(LOWERINGS)}")
     options: dict[str, Any] = {"num_classes": classes, "lowering": config.lowering, "drop_path": config.drop_path}
     if config.stem is not None:
         options["stem"] = config.stem
     try:
         return create(config.model or "", **options)
     except ValueError as error:
-        raise RunError(f"--model {config.model}: {error}") from None
+        name, _, rest = str(error).partition(": ")
+        known = name in options and rest
+        raise RunError(
+            f"{flag(name)} {options[name]}: {rest}" if known else f"--model {config.model}: {error}"
+        ) from None
 
 
 def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
-    """Train as the config says, or go on where its run stopped, and return the summary that is written to its folder."""
+    """Train as the config says, or go on where its run stopped; return the summary that is written to its folder."""
     if config.out is None or config.epochs is None or config.batch_size is None:
         raise ValueError("config: expected a complete one; see Config.complete")
     out, began = config.out, time.perf_counter()
@@ -51,33 +60,48 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
     total = per_epoch * config.epochs
     network = network_of(config, len(data.classes))
     tx = optimizer(config, total)
-    rates = schedules(config, total)
+    rates = _at_each_step(schedules(config, total), total)
     image = jax.ShapeDtypeStruct((1, config.size, config.size, data.train.images.shape[-1]), config.dtype)
-    ts = new_state(network, tx, jax.random.key(config.seed), image)
+    try:
+        ts = new_state(network, tx, jax.random.key(config.seed), image)
+    except ValueError as error:
+        where = "".join(f" ({note})" for note in getattr(error, "__notes__", []) if note.startswith("in layer"))
+        raise RunError(f"--model {config.model} with --size {config.size}: {error}{where}") from error
     size = sum(p.size for p in jax.tree.leaves(ts.params))
     program = steps(config, network, tx, mean=data.mean, std=data.std)
 
     done, rows = 0, []
     if config.resume:
         ts, done = checkpoint.load(out / "checkpoint.msgpack", ts)
-        rows = [row for row in _read_rows(out / "metrics.jsonl") if row["epoch"] <= done]
+        rows = _read_rows(out / "metrics.jsonl", done)
+        if done == config.epochs and (out / "summary.json").exists():
+            console.print(f"{out}: all {done} epochs are done; to train longer, start another run with more --epochs")
+            return json.loads((out / "summary.json").read_text())
     else:
-        checkpoint.write_json(out / "config.json", config.to_json())
         checkpoint.save(out / "checkpoint.msgpack", ts, 0)
+        checkpoint.write_json(out / "config.json", config.to_json())  # from here on it is a run
     earlier = rows[-1]["seconds"] if rows else 0.0
     title = f"{config.model}{f', stem {config.stem}' if config.stem else ''} on {data.name}"
-    console.print(f"[bold]{title}[/]: {size:,} parameters, {config.size} px, {config.dtype}, on {_device()}")
-    console.print(f"{len(data.train.labels):,} images train, {len(data.val.labels):,} validate; writing to {out}")
-    if done:
+    about = f": {size:,} parameters, {config.size} px, {config.dtype}, on {_device()}"
+    console.print(Text.assemble((title, "bold"), about))
+    sizes = f"{len(data.train.labels):,} images train, {len(data.val.labels):,} validate"
+    console.print(Text(f"{sizes}; writing to {out}"))
+    if config.resume:
         console.print(f"resumed after epoch {done} of {config.epochs}")
     ts = program.place_state(ts)
 
-    console.print(f"[bold]{_HEAD}[/]")
+    console.print(Text(_HEAD, "bold"))
+    for row in rows:
+        if row["kind"] == "epoch":
+            console.print(_row(row, config.epochs))
     with _progress(console) as progress:
         task = progress.add_task("", total=total, completed=done * per_epoch, note="compiling")
         for epoch in range(done + 1, config.epochs + 1):
             ts, train_rows, speed = _train_epoch(config, data, program, ts, epoch, per_epoch, rates, progress, task)
+            progress.update(task, note=f"epoch {epoch}/{config.epochs}  validating")
             val_loss, val_accuracy = evaluate(program, ts, data.val, config.batch_size)
+            if not math.isfinite(val_loss):
+                raise _not_finite(config, "validation loss", val_loss, epoch * per_epoch, epoch, train_rows[-1]["lr"])
             row = {
                 "kind": "epoch",
                 "epoch": epoch,
@@ -111,11 +135,9 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
         "git": _revision(),
     }
     checkpoint.write_json(out / "summary.json", summary)
-    console.print(
-        f"[bold]validation accuracy {summary['val_accuracy']:.2%}[/] after {config.epochs} epochs in "
-        f"{_clock(summary['seconds'])}, {summary['img_per_s']:,.0f} img/s; summary.json, metrics.jsonl and curves.png "
-        f"are in {out}"
-    )
+    took = f" after {config.epochs} epochs in {_clock(summary['seconds'])}, {summary['img_per_s']:,.0f} img/s; "
+    where = f"summary.json, metrics.jsonl and curves.png are in {out}"
+    console.print(Text.assemble((f"validation accuracy {summary['val_accuracy']:.2%}", "bold"), took, where))
     return summary
 
 
@@ -126,7 +148,7 @@ def _train_epoch(
     ts: TrainState,
     epoch: int,
     per_epoch: int,
-    rates: tuple[Any, Any],
+    rates: tuple[np.ndarray, np.ndarray],
     progress: Progress,
     task: Any,
 ) -> tuple[TrainState, list[dict[str, Any]], float]:
@@ -143,14 +165,11 @@ def _train_epoch(
         loss, correct, count = (float(np.ravel(metrics[k])[0]) for k in ("loss", "correct", "count"))
         row = {
             "kind": "step", "epoch": epoch, "step": step + 1, "loss": loss / count, "accuracy": correct / count,
-            "lr": float(rates[0](step)), "momentum": float(rates[1](step)),
+            "lr": float(rates[0][step]), "momentum": float(rates[1][step]),
         }  # fmt: skip
         rows.append(row)
         if not math.isfinite(loss):
-            raise RunError(
-                f"the loss is {loss / count} at step {step + 1} (epoch {epoch}, learning rate {row['lr']:.3g}). The "
-                f"checkpoint after epoch {epoch - 1} in {config.out} is kept. Try a lower --lr, or --dtype float32"
-            )
+            raise _not_finite(config, "loss", loss / count, step + 1, epoch, row["lr"])
         if len(rows) == 1:  # the first step may have compiled
             clock = time.perf_counter()
         speed = (len(rows) - 1) * batch_size / max(time.perf_counter() - clock, 1e-9)
@@ -174,9 +193,17 @@ def _train_epoch(
     return ts, rows, speed
 
 
+def _not_finite(config: Config, what: str, value: float, step: int, epoch: int, lr: float) -> RunError:
+    other = "" if config.dtype == "float32" else ", or with --dtype float32"
+    return RunError(
+        f"the {what} is {value} at step {step} (epoch {epoch}, learning rate {lr:.3g}). The checkpoint after epoch "
+        f"{epoch - 1} in {config.out} is kept. Start another run with a lower --lr{other}"
+    )
+
+
 def evaluate(program: Steps, ts: TrainState, split: Split, batch_size: int) -> tuple[float, float]:
     """Mean loss and accuracy over a split."""
-    sums = collections.Counter[str]()
+    sums = collections.defaultdict[str, float](float)
     for batch in batches(split, np.arange(len(split.labels)), batch_size):
         for name, value in program.evaluate(ts, program.place_batch(_padded(batch, batch_size))).items():
             sums[name] += float(np.ravel(value)[0])
@@ -198,15 +225,28 @@ def _mean(rows: list[dict[str, Any]], name: str) -> float:
     return float(np.mean([row[name] for row in rows]))
 
 
-def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    if path.exists():
-        yield from map(json.loads, path.read_text().splitlines())
+def _at_each_step(rates: tuple[optax.Schedule, optax.Schedule], steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both rates at every step, computed at once: asked for one by one, they would wait for the device's queue."""
+    lr, momentum = (np.broadcast_to(np.asarray(rate(np.arange(steps))), steps) for rate in rates)
+    return lr, momentum
+
+
+def _read_rows(path: Path, epochs: int) -> list[dict[str, Any]]:
+    """The rows of the epochs that the checkpoint knows. RunError if they are not there."""
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if epochs else []
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: it cannot be read ({error}); start another run with another --out") from None
+    rows = [row for row in rows if row["epoch"] <= epochs]
+    if sum(row["kind"] == "epoch" for row in rows) != epochs:
+        raise RunError(f"{path}: expected the rows of {epochs} epochs; start another run with another --out")
+    return rows
 
 
 # What is shown
 
 _COLUMNS = ("epoch", "train loss", "train acc", "val loss", "val acc", "img/s", "time")
-_HEAD = "  ".join(f"{name:>10}" for name in _COLUMNS)
+_HEAD = " ".join(f"{name:>10}" for name in _COLUMNS)
 
 
 def _row(row: dict[str, Any], epochs: int) -> str:
@@ -219,7 +259,7 @@ def _row(row: dict[str, Any], epochs: int) -> str:
         f"{row['img_per_s']:,.0f}",
         _clock(row["seconds"]),
     )
-    return "  ".join(f"{value:>10}" for value in values)
+    return " ".join(f"{value:>10}" for value in values)
 
 
 def _clock(seconds: float) -> str:
@@ -229,7 +269,7 @@ def _clock(seconds: float) -> str:
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        BarColumn(20),
+        BarColumn(12),
         TextColumn("{task.fields[note]}"),
         TextColumn("ETA"),
         TimeRemainingColumn(),
@@ -251,14 +291,14 @@ def _device() -> str:
 
 
 def _affinity() -> set[int]:
-    import os
-
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
-def _versions() -> dict[str, str]:
+def _versions() -> dict[str, str | None]:
+    """Versions of what was imported; jconv has none if it runs from a checkout that is not installed."""
+    installed = {d.name.lower(): d.version for d in importlib.metadata.distributions() if d.name}
     names = ("jconv", "jax", "jaxlib", "flax", "optax", "numpy")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+    return {"python": platform.python_version(), **{name: installed.get(name) for name in names}}
 
 
 def _revision() -> str | None:

@@ -13,14 +13,14 @@ __all__ = ["curves"]
 
 
 def curves(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
-    """Draw the rows of metrics.jsonl: training loss per step and smoothed, validation per epoch, learning rate, momentum."""
+    """Draw the rows of metrics.jsonl: loss per step and smoothed, accuracy per epoch, learning rate and momentum."""
     from matplotlib.figure import Figure
 
     steps = [row for row in rows if row["kind"] == "step"]
     epochs = [row for row in rows if row["kind"] == "epoch"]
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     train, val = "#4c78a8", "#e45756"
 
     per_epoch = max(1, len(steps) // max(1, len(epochs)))
@@ -33,10 +33,14 @@ def curves(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     loss.set(xlabel="epoch", ylabel="cross-entropy", ylim=(0, None))
     loss.legend(frameon=False, fontsize=8)
 
-    accuracy.plot(ends, [100 * row["train_accuracy"] for row in epochs], "o-", color=train, ms=3.5, lw=1.2, label="training")
+    accuracy.plot(
+        ends, [100 * row["train_accuracy"] for row in epochs], "o-", color=train, ms=3.5, lw=1.2, label="training"
+    )
     best = [100 * row["val_accuracy"] for row in epochs]
     accuracy.plot(ends, best, "o-", color=val, ms=3.5, lw=1.2, label="validation")
-    accuracy.annotate(f"{best[-1]:.2f} %", (ends[-1], best[-1]), (0, -12), textcoords="offset points", ha="right", fontsize=9)
+    accuracy.annotate(
+        f"{best[-1]:.2f} %", (ends[-1], best[-1]), (0, -12), textcoords="offset points", ha="right", fontsize=9
+    )
     accuracy.set(xlabel="epoch", ylabel="accuracy, %")
     accuracy.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.1))
 
@@ -45,7 +49,7 @@ def curves(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     rate.set_ylabel("learning rate", color="#54a24b")
     other = rate.twinx()
     other.plot(position, [row["momentum"] for row in steps], color="#b279a2", lw=1.5)
-    other.set_ylim(0.5, 1)
+    other.set_ylim(min([0.5, *(row["momentum"] for row in steps)]), 1)
     other.set_ylabel("momentum", color="#b279a2")
     for axes in (loss, accuracy, rate, other):
         axes.spines["top"].set_visible(False)

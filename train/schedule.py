@@ -13,13 +13,16 @@ __all__ = ["decayed", "optimizer", "schedules"]
 def schedules(config: Config, steps: int) -> tuple[optax.Schedule, optax.Schedule]:
     """Learning rate and momentum at each of `steps` steps.
 
-    cosine: linear warm-up to `lr`, then half a cosine to 0; momentum constant. Loshchilov & Hutter 2016, arXiv:1608.03983.
-    onecycle: half a cosine up from `lr / 25`, half a cosine down to 0; momentum mirrors it. Smith 2018, arXiv:1803.09820.
+    cosine: linear warm-up to `lr`, then half a cosine to 0; momentum constant. Loshchilov & Hutter 2016,
+    arXiv:1608.03983.
+    onecycle: half a cosine up from `lr / 25`, half a cosine down to 0; momentum mirrors it. Smith 2018,
+    arXiv:1803.09820.
     """
     lr, momentum = config.lr or 0.0, config.momentum
     rise = min(max(1, round(config.warmup * steps)), steps - 1) if steps > 1 else 0
     if config.schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(0.0 if rise else lr, lr, rise, steps), optax.constant_schedule(momentum)
+        rate = optax.warmup_cosine_decay_schedule(0.0 if rise else lr, lr, rise, steps)
+        return rate, optax.constant_schedule(momentum)
     high, low = min(momentum + 0.05, 0.99), max(momentum - 0.05, 0.0)
     return _there_and_back(lr / 25, lr, 0.0, rise, steps), _there_and_back(high, low, high, rise, steps)
 
@@ -43,5 +46,6 @@ def decayed(params: Any) -> Any:
 def optimizer(config: Config, steps: int) -> optax.GradientTransformation:
     """SGD on `loss + weight_decay / 2 * |kernels|^2`, with Nesterov momentum; its rates are in its state."""
     lr, momentum = schedules(config, steps)
-    sgd = optax.inject_hyperparams(optax.sgd, static_args="nesterov")(learning_rate=lr, momentum=momentum, nesterov=True)
+    sgd = optax.inject_hyperparams(optax.sgd, static_args="nesterov")
+    sgd = sgd(learning_rate=lr, momentum=momentum, nesterov=True)
     return optax.chain(optax.add_decayed_weights(config.weight_decay or 0.0, decayed), sgd)

@@ -36,8 +36,11 @@ class TrainState:
 
 
 class Steps(NamedTuple):
-    """A program for some devices. `place` puts a TrainState or a batch from the host where `train` and `evaluate` want it,
-    `fetch` brings a TrainState back."""
+    """A program for some devices.
+
+    `place_state` and `place_batch` put what is on the host where `train` and `evaluate` want it; `fetch` brings a
+    TrainState back.
+    """
 
     train: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     evaluate: Callable[[TrainState, Batch], Metrics]
@@ -46,7 +49,9 @@ class Steps(NamedTuple):
     fetch: Callable[[TrainState], TrainState]
 
 
-def new_state(network: Network, tx: optax.GradientTransformation, key: jax.Array, x: jax.ShapeDtypeStruct) -> TrainState:
+def new_state(
+    network: Network, tx: optax.GradientTransformation, key: jax.Array, x: jax.ShapeDtypeStruct
+) -> TrainState:
     """The state before the first step."""
     params, state = network.init(key, x)
     return TrainState(jnp.zeros((), jnp.int32), params, state, tx.init(params))  # pyright: ignore[reportCallIssue]
@@ -64,13 +69,15 @@ def steps(
 
     A batch holds image (N, H, W, C) uint8, label (N,), size (N, 2); for evaluation also weight (N,), 0 for padding. The
     metrics are sums over the batch: loss, correct, count. Under jit and under pmap, on one device and on many, the
-    numbers are the same up to rounding: every image has its own key, and BatchNorm takes the whole batch.
+    numbers are the same up to rounding: every image has its own key, and BatchNorm takes the whole batch. (Only
+    stochastic depth leaves out other blocks under pmap on many devices.)
     """
     size, min_scale = config.size or 0, config.min_scale or 0.0
     root = jax.random.key(config.seed)
     count = jax.local_device_count()
     if (config.batch_size or 0) % count:
-        raise RunError(f"--batch-size: expected a multiple of the {count} devices, got {config.batch_size}")
+        near = max(1, round((config.batch_size or 0) / count)) * count
+        raise RunError(f"--batch-size: expected a multiple of the {count} devices, got {config.batch_size}; try {near}")
 
     def train_step(ts: TrainState, batch: Batch, *, axis: str | None) -> tuple[TrainState, Metrics]:
         n = batch["label"].shape[0]
@@ -95,7 +102,7 @@ def steps(
         if axis:
             grads, metrics = lax.pmean(grads, axis), lax.psum(metrics, axis)
         updates, opt_state = tx.update(grads, ts.opt_state, ts.params)
-        params = optax.apply_updates(ts.params, updates)
+        params: Any = optax.apply_updates(ts.params, updates)
         return TrainState(ts.step + 1, params, state, opt_state), metrics  # pyright: ignore[reportCallIssue]
 
     def eval_step(ts: TrainState, batch: Batch, *, axis: str | None) -> Metrics:
@@ -126,9 +133,7 @@ def steps(
             out_shardings=(whole, whole),
             donate_argnums=0,
         ),
-        evaluate=jax.jit(
-            lambda ts, b: eval_step(ts, b, axis=None), in_shardings=(whole, split), out_shardings=whole
-        ),
+        evaluate=jax.jit(lambda ts, b: eval_step(ts, b, axis=None), in_shardings=(whole, split), out_shardings=whole),
         place_state=lambda ts: jax.device_put(ts, whole),
         place_batch=lambda batch: jax.device_put(dict(batch), split),
         fetch=lambda ts: jax.tree.map(np.asarray, ts),

@@ -51,6 +51,11 @@ class Layer:
             if isinstance(getattr(self, f.name), list):
                 object.__setattr__(self, f.name, _tuple(getattr(self, f.name)))
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):  # @dataclass would write one of its own for every subclass
+            cls.__repr__ = Layer.__str__
+
     def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
         """Parameters and state for inputs like x, of which only shape and dtype are read. Parameters are float32."""
         del key, x

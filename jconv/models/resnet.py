@@ -130,8 +130,7 @@ def resnet(
             return {name: BlurPool(blur, stride=stride)} if blur and stride > 1 else {}
 
         def conv(features: int, kernel: int, stride: int = 1, groups: int = 1) -> Conv:
-            stride = 1 if blur and kernel == 3 else stride
-            return Conv(features, kernel, stride=stride, groups=groups, bias=False)
+            return Conv(features, kernel, stride=1 if blur else stride, groups=groups, bias=False)
 
         rate = next(rates)
         tail = {"se": squeeze_excite(out, se)} if se else {}
@@ -143,7 +142,7 @@ def resnet(
             )  # fmt: skip
         else:
             branch = Sequential(
-                conv1=conv(inner, 1, strides[0]), bn1=bn(), act1=Activation(act),
+                conv1=conv(inner, 1, strides[0]), bn1=bn(), act1=Activation(act), **blurred("aa", strides[0]),
                 conv2=conv(inner, 3, strides[1], groups), bn2=bn(), act2=Activation(act), **blurred("aa", strides[1]),
                 conv3=conv(out, 1), bn3=bn(last=True), **tail,
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 __all__ = ["batch_norm", "moments"]
@@ -18,7 +19,7 @@ def moments(x: jax.Array, *, axis_name: str | None = None) -> tuple[jax.Array, j
     Returns:
         mean (C,), variance (C,), and the number of elements each was taken over.
     """
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = x.astype(np.promote_types(x.dtype, np.float32))
     axes = tuple(range(x.ndim - 1))
     n = x.size // x.shape[-1]
     mean = x.mean(axes)
@@ -49,5 +50,5 @@ def batch_norm(
     References:
         Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(np.promote_types(x.dtype, np.float32))
     return ((wide - mean) * (scale * lax.rsqrt(var + eps)) + bias).astype(x.dtype)

@@ -1,5 +1,6 @@
 """Pooling: one number for each window and channel."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jconv.ops.lowerings.im2col import patches
 from jconv.ops.padding import check_input, place
 from jconv.ops.window import Axis, Padding
 
@@ -51,7 +53,10 @@ def max_pool(
     """
     check_input(x)
     x, window = place(x, kernel, stride=kernel if stride is None else stride, padding=padding, dilation=dilation)
-    return _reduce(x, window, -np.inf, lax.max)
+    if all(a.dilation == 1 for a in window):
+        return _reduce(x, window, -np.inf, lax.max)
+    x = jnp.pad(x, [(0, 0), *((a.lo, a.hi) for a in window), (0, 0)], constant_values=-np.inf)
+    return patches(x, tuple(a._replace(lo=0, hi=0) for a in window)).max(-2)  # JAX has no gradient of a dilated window
 
 
 def avg_pool(
@@ -78,14 +83,14 @@ def avg_pool(
     """
     check_input(x)
     wide, window = place(
-        x.astype(jnp.promote_types(x.dtype, jnp.float32)),
+        x.astype(np.promote_types(x.dtype, np.float32)),
         kernel,
         stride=kernel if stride is None else stride,
         padding=padding,
     )
     total = _reduce(wide, window, 0.0, lax.add)
     if count_include_pad:
-        count = np.prod([a.kernel for a in window])
+        count = math.prod(a.kernel for a in window)
     else:
         count = _reduce(jnp.ones((1, *wide.shape[1:-1], 1), wide.dtype), window, 0.0, lax.add)
     return (total / count).astype(x.dtype)

@@ -1,0 +1,139 @@
+"""The catalogue: every layer of `jconv.layers` and some tiny networks, each with an input; many laws run over it."""
+
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jconv.layers import (
+    Activation,
+    AvgPool,
+    BatchNorm,
+    BlurPool,
+    Conv,
+    Dropout,
+    DropPath,
+    Flatten,
+    GlobalAvgPool,
+    Identity,
+    Layer,
+    Linear,
+    MaxPool,
+    PadChannels,
+    Parallel,
+    Residual,
+    Sequential,
+    SqueezeExcite,
+    add,
+)
+from jconv.models import Network, resnet
+
+fast_jit = partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+)
+"""`jax.jit` for programs that run once or twice: most of a test's time is XLA's optimiser."""
+
+
+class Entry(NamedTuple):
+    """A layer and the shape of what it takes."""
+
+    layer: Layer
+    shape: tuple[int, ...]
+
+
+def cube(x: jax.Array) -> jax.Array:
+    """A function of the user's own."""
+    return x**3
+
+
+IMAGE = (2, 6, 7, 4)
+
+LEAVES: dict[str, Entry] = {
+    "activation": Entry(Activation("silu"), IMAGE),
+    "activation function": Entry(Activation(cube), IMAGE),
+    "avg pool": Entry(AvgPool(3, stride=2, count_include_pad=False), IMAGE),
+    "batch norm": Entry(BatchNorm(momentum=0.3, eps=1e-3), IMAGE),
+    "batch norm of rows": Entry(BatchNorm(), (5, 4)),
+    "blur pool": Entry(BlurPool(3), IMAGE),
+    "conv": Entry(Conv(8, 3, stride=2), IMAGE),
+    "conv, all options": Entry(
+        Conv(8, (2, 3), stride=(2, 1), padding=((0, 1), (2, 0)), dilation=(1, 2), groups=2, bias=False), IMAGE
+    ),
+    "conv 1d": Entry(Conv(3, 3, padding="CAUSAL"), (2, 9, 4)),
+    "conv 3d": Entry(Conv(3, 2, padding="SAME"), (1, 3, 4, 3, 2)),
+    "conv im2col": Entry(Conv(8, 3, lowering="im2col"), IMAGE),
+    "depthwise": Entry(Conv(4, 3, groups=4, bias=False), IMAGE),
+    "drop path": Entry(DropPath(0.5), (16, 3, 4)),
+    "dropout": Entry(Dropout(0.5), IMAGE),
+    "flatten": Entry(Flatten(), IMAGE),
+    "global avg pool": Entry(GlobalAvgPool(), IMAGE),
+    "identity": Entry(Identity(), IMAGE),
+    "linear": Entry(Linear(5), (3, 4)),
+    "max pool": Entry(MaxPool(3, stride=2), IMAGE),
+    "max pool, dilated": Entry(MaxPool(2, stride=1, dilation=2), IMAGE),
+    "pad channels": Entry(PadChannels(7, stride=2), IMAGE),
+}
+
+COMPOSITES: dict[str, Entry] = {
+    "parallel": Entry(Parallel(Conv(3, 1), pool=Sequential(MaxPool(3, stride=1), Conv(2, 1))), IMAGE),
+    "parallel sum": Entry(Parallel(Conv(4, 3), Identity(), combine=add), IMAGE),
+    "residual": Entry(
+        Residual(
+            Sequential(conv1=Conv(8, 3, stride=2, bias=False), bn1=BatchNorm(), drop_path=DropPath(0.3)),
+            Sequential(Conv(8, 1, stride=2, bias=False), BatchNorm()),
+            Activation("relu"),
+        ),
+        IMAGE,
+    ),
+    "sequential": Entry(Sequential(Conv(8, 3), act=Activation("gelu"), drop=Dropout(0.2), fc=Linear(3)), IMAGE),
+    "squeeze and excite": Entry(SqueezeExcite(Conv(8, 1), Conv(4, 1)), IMAGE),
+}
+
+SMALL: dict[str, Any] = {"num_classes": 5, "width": 8, "zero_gamma": False, "lowering": "lax"}
+
+MODELS: dict[str, Entry] = {
+    "network": Entry(
+        Network(
+            stages={"stem": "stem", "layer1": "layer1"},
+            stem=Conv(6, 3, stride=2),
+            layer1=Sequential(
+                Residual(Sequential(conv1=Conv(6, 3, bias=False), bn1=BatchNorm()), act=Activation("relu"))
+            ),
+            pool=GlobalAvgPool(),
+            fc=Linear(5),
+        ),
+        (2, 8, 8, 3),
+    ),
+    "resnet18": Entry(resnet(18, stem="c", shortcut="avgpool", drop_path=0.2, **SMALL), (4, 32, 32, 3)),
+    "resnet26": Entry(resnet(26, groups=2, group_width=32, se=1 / 4, blur=3, **SMALL), (4, 32, 32, 3)),
+}
+
+CATALOGUE = LEAVES | COMPOSITES | MODELS
+
+
+class Ready(NamedTuple):
+    """A layer of the catalogue with its parameters and a random input."""
+
+    layer: Layer
+    params: Any
+    state: Any
+    x: jax.Array
+    key: jax.Array
+
+
+@cache
+def ready(name: str) -> Ready:
+    """A layer ready to run. Parameters that start at zero or one, and statistics, are moved to where they show."""
+    layer, shape = CATALOGUE[name]
+    rng = np.random.default_rng(sum(map(ord, name)))
+    x = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    params, state = layer.init(jax.random.key(1), x)
+
+    def moved(tree: Any) -> Any:
+        return jax.tree.map(
+            lambda a: a + jnp.asarray(rng.uniform(0, 0.3, a.shape), a.dtype) if a.ndim == 1 else a, tree
+        )
+
+    return Ready(layer, moved(params), moved(state), x, jax.random.key(2))
