@@ -252,6 +252,7 @@ def test_piped_output_is_plain(straight: tuple[Path, str]) -> None:
     assert re.fullmatch(r" +2/4 +\d\.\d{4} +\d+\.\d\d% +\d\.\d{4} +\d+\.\d\d% +[\d,]+ +\d+:\d\d min", lines[4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_bit_for_bit(straight: tuple[Path, str], tmp_path: Path, how: signal.Signals) -> None:
     out = tmp_path / "run [1]"

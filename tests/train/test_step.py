@@ -108,6 +108,7 @@ def furthest(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> flo
     return max(float(np.max(np.abs(got[k] - v) / (1e-5 + 1e-4 * np.abs(v)))) for k, v in expected.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["1, pmap", "8, jit", "8, pmap"])
 def test_devices_and_programs_agree(programs: dict[str, dict[str, np.ndarray]], kind: str) -> None:
     names = " ".join(programs["1, jit"])
@@ -115,6 +116,7 @@ def test_devices_and_programs_agree(programs: dict[str, dict[str, np.ndarray]], 
     assert furthest(programs[kind], programs["1, jit"]) <= 1
 
 
+@pytest.mark.slow
 def test_batch_norm_is_over_the_global_batch(programs: dict[str, dict[str, np.ndarray]]) -> None:
     alone = programs["8, pmap, BatchNorm alone"]
     statistics = {k: v for k, v in programs["1, jit"].items() if "'var'" in k}
