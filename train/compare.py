@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from train.checkpoint import write
+from train.checkpoint import go_on, write
 from train.errors import RunError
 
 __all__ = ["Options", "main", "table"]
@@ -41,7 +41,7 @@ def groups(runs: Sequence[Path]) -> dict[str, Group]:
     for run in runs:
         path = run / "summary.json"
         if not path.exists():
-            raise RunError(f"{run}: no summary.json; finish it with: python -m train.imagenette --resume --out {run}")
+            raise RunError(f"{run}: no summary.json; finish it with: {go_on(run)}")
         summaries.append((run, json.loads(path.read_text())))
     configs = [{k: v for k, v in s["config"].items() if k not in ("seed", "out", "resume")} for _, s in summaries]
     differ = [k for k in configs[0] if len({json.dumps(c.get(k)) for c in configs}) > 1]

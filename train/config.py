@@ -5,7 +5,9 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from train.errors import RunError
 
@@ -53,40 +55,46 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 """What a field may be, in words and as a test."""
 
 
+def _of_data(metavar: str) -> Any:
+    """How --help shows a field whose default depends on the data, which its text then names."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Train an image classifier; by default a ResNet on Imagenette. A field left at None takes the data's default."""
 
-    data: str | None = None
+    data: Annotated[str | None, _of_data("STR")] = None
     """digits (8×8, comes with scikit-learn) | a folder with train/ and val/ | an archive of one (.tgz, .tar) |
     tfds[:DATA_DIR] | leave it out to find Imagenette on this computer, or download it (99 MB)."""
-    model: str | None = None
+    model: Annotated[str | None, _of_data("STR")] = None
     """A name from jconv.models.list(). Default: cifar_resnet20 for digits, resnet18 for pictures."""
-    stem: str | None = None
+    stem: Annotated[str | None, _of_data("STR")] = None
     """Another stem for the model: a (7×7/2) | c (three 3×3) | s | t | 5x5 | 2x2 (pairs) | patch (4×4/4) | cifar."""
-    epochs: int | None = None
+    epochs: Annotated[int | None, _of_data("INT")] = None
     """How often every training image is seen. Default: 20 for digits, 5 for pictures."""
-    size: int | None = None
+    size: Annotated[int | None, _of_data("INT")] = None
     """Side of the square the network sees, in pixels. Default: 8 for digits, 128 for pictures."""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, _of_data("INT")] = None
     """Images in a step, over all devices together. Default: 64 for digits, 32 for pictures."""
-    lr: float | None = None
+    lr: Annotated[float | None, _of_data("FLOAT")] = None
     """Highest learning rate, for this batch size (scale both together, Goyal et al. 2017). Default: 0.1 and 0.08."""
-    schedule: Schedule | None = None
-    """cosine: linear warm-up, then half a cosine to 0. onecycle: learning rate up, then down; momentum down, up."""
+    schedule: Annotated[Schedule | None, _of_data("{cosine,onecycle}")] = None
+    """cosine: linear warm-up, then half a cosine to 0. onecycle: learning rate up, then down; momentum down, up.
+    Default: onecycle."""
     warmup: float = 0.25
     """The part of all steps in which the learning rate rises."""
     momentum: float = 0.9
     """Nesterov momentum; onecycle takes it from momentum + 0.05 to momentum - 0.05 and back."""
-    weight_decay: float | None = None
+    weight_decay: Annotated[float | None, _of_data("FLOAT")] = None
     """L2 penalty on kernels; biases and BatchNorm have none. Default: 5e-4."""
     label_smoothing: float = 0.1
     """The share of the target that is spread over all classes."""
-    min_scale: float | None = None
+    min_scale: Annotated[float | None, _of_data("FLOAT")] = None
     """Random-resized-crop: the smallest part of the image's area that a crop keeps. Default: 0.6 and 0.35."""
-    flip: bool | None = None
+    flip: Annotated[bool | None, _of_data("{True,False}")] = None
     """Mirror half of the training images. Default: not for digits."""
-    crop: float | None = None
+    crop: Annotated[float | None, _of_data("FLOAT")] = None
     """Validation: the side of the central square, as a part of the image's shorter side. Default: 1 and 0.875."""
     drop_path: float = 0.0
     """Stochastic depth: the last block's probability of being left out."""
@@ -97,12 +105,12 @@ class Config:
     lowering: str = "auto"
     """How convolutions are computed: auto | lax | im2col."""
     parallel: Literal["jit", "pmap"] = "jit"
-    """How the batch is split over all local devices; the numbers are the same."""
+    """How the batch is split over all local devices; the numbers are the same, but for stochastic depth."""
     strict: bool = False
     """Stop at the first unreadable image instead of leaving it out."""
     side: int = 160
     """Side of the squares that pictures are kept in after decoding."""
-    out: Path | None = None
+    out: Annotated[Path | None, _of_data("DIR")] = None
     """Where the run is written. Default: runs/<date>-<time>-<model>."""
     resume: bool = False
     """Go on with the run in --out, exactly as if it had never stopped."""

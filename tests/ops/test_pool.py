@@ -11,6 +11,7 @@ import pytest
 from jconv import conv
 from jconv.ops import avg_pool, blur_pool, global_avg_pool, max_pool
 from tests import oracles
+from tests.catalogue import fast_jit
 from tests.oracles import Window, random_case
 
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
@@ -29,18 +30,28 @@ def random_pools(rng: np.random.Generator, count: int) -> list[tuple[np.ndarray,
 
 
 def test_max_pool_is_the_oracle(rng: np.random.Generator) -> None:
-    for x, w in random_pools(rng, 30):
-        y = max_pool(jnp.asarray(x, "float32"), w.kernel, stride=w.stride, padding=w.pads, dilation=w.dilation)
+    pools = random_pools(rng, 60)
+
+    def all_pools(xs: list[jax.Array]) -> list[jax.Array]:
+        return [
+            max_pool(x, w.kernel, stride=w.stride, padding=w.pads, dilation=w.dilation)
+            for x, (_, w) in zip(xs, pools, strict=True)
+        ]
+
+    for (x, w), y in zip(pools, fast_jit(all_pools)([jnp.asarray(x, "float32") for x, _ in pools]), strict=True):
         np.testing.assert_allclose(y, oracles.max_pool(x, w), err_msg=str(w), **CLOSE)
 
 
 @pytest.mark.parametrize("count_include_pad", [True, False])
 def test_avg_pool_is_the_oracle(rng: np.random.Generator, count_include_pad: bool) -> None:
-    for x, w in random_pools(rng, 60):
-        if max(w.dilation) > 1:
-            continue
+    pools = [(x, w) for x, w in random_pools(rng, 100) if max(w.dilation) == 1]
+    assert len(pools) > 10
+
+    def all_pools(xs: list[jax.Array]) -> list[jax.Array]:
         f = partial(avg_pool, count_include_pad=count_include_pad)
-        y = f(jnp.asarray(x, "float32"), w.kernel, stride=w.stride, padding=w.pads)
+        return [f(x, w.kernel, stride=w.stride, padding=w.pads) for x, (_, w) in zip(xs, pools, strict=True)]
+
+    for (x, w), y in zip(pools, fast_jit(all_pools)([jnp.asarray(x, "float32") for x, _ in pools]), strict=True):
         np.testing.assert_allclose(y, oracles.avg_pool(x, w, count_include_pad), err_msg=str(w), **CLOSE)
 
 
