@@ -44,7 +44,7 @@ class Layer:
     """
 
     stochastic: ClassVar[bool] = False
-    """Whether `apply` uses its key; a key is made only for layers that do."""
+    """Whether `apply` uses its key in training; a key is made only for layers that do."""
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):  # a list would not hash
@@ -262,7 +262,7 @@ class _Apply(_Wiring):
             with jax.named_scope(part) if part else contextlib.nullcontext():
                 y, state = layer.wire(run, x), run.state
         else:
-            key = _fold(self.key, path) if layer.stochastic and self.key is not None else None
+            key = _fold(self.key, path) if layer.stochastic and self.train and self.key is not None else None
             with _where(path, layer), jax.named_scope(part or type(layer).__name__):
                 y, state = layer.apply(params, state, x, train=self.train, key=key)
         if not part:
