@@ -76,9 +76,10 @@ def draw(found: dict[str, Group], path: Path) -> None:
         for j, (run, _) in enumerate(group):
             rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
             points = [(r["epoch"], 100 * r["val_accuracy"]) for r in rows if r["kind"] == "epoch"]
-            label = f"{name} ({len(group)} seeds)" if not j else None
+            label = f"{name} ({len(group)} seed{'s' * (len(group) > 1)})" if not j else None
             axes.plot(*zip(*points, strict=True), "o-", color=f"C{i}", alpha=0.8, ms=3.5, lw=1.4, label=label)
     axes.set(xlabel="epoch", ylabel="validation accuracy, %")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.2)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

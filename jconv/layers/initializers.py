@@ -42,14 +42,12 @@ def fan_in_uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def zeros(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """All zeros."""
-    del key
-    return jnp.zeros(shape, jnp.float32)
+    return _constant(0.0, key, shape)
 
 
 def ones(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """All ones."""
-    del key
-    return jnp.ones(shape, jnp.float32)
+    return _constant(1.0, key, shape)
 
 
 def _symmetric(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -68,4 +66,10 @@ def _draw(sampler: Callable, key: jax.Array, shape: tuple[int, ...], scale: floa
         drawn = lax.map(partial(_block, sampler, key), jnp.arange(count)).reshape(-1)
     else:
         drawn = np.concatenate([_block(sampler, key, i) for i in range(count)])
-    return jnp.asarray(drawn[:size].reshape(shape) * np.float32(scale))
+    return jax.device_put(drawn[:size].reshape(shape) * np.float32(scale))
+
+
+def _constant(value: float, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    if isinstance(key, Tracer):
+        return jnp.full(shape, value, jnp.float32)
+    return jax.device_put(np.full(shape, value, np.float32))  # no program to compile

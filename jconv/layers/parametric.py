@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY
 
 import jax
-import jax.numpy as jnp
 
 from jconv import ops
 from jconv.layers.base import Composite, Layer, Params, Run, State
@@ -34,7 +33,7 @@ class Conv(Layer):
     Parameters: kernel (*window, C / groups, features), bias (features,), float32.
 
     Example:
-        >>> x = jnp.ones((1, 8, 8, 3))
+        >>> x = jax.numpy.ones((1, 8, 8, 3))
         >>> conv = Conv(16, 3, stride=2)
         >>> params, state = conv.init(jax.random.key(0), x)
         >>> conv.apply(params, state, x)[0].shape
@@ -63,7 +62,7 @@ class Conv(Layer):
             )
         params = {"kernel": self.kernel_init(key, (*window, x.shape[-1] // self.groups, self.features))}
         if self.bias:
-            params["bias"] = jnp.zeros(self.features, jnp.float32)
+            params["bias"] = zeros(key, (self.features,))
         return params, {}
 
     def apply(
@@ -96,7 +95,7 @@ class Linear(Layer):
         """A kernel for x's channels, and zeros for the bias."""
         params = {"kernel": self.kernel_init(key, (x.shape[-1], self.features))}
         if self.bias:
-            params["bias"] = jnp.zeros(self.features, jnp.float32)
+            params["bias"] = zeros(key, (self.features,))
         return params, {}
 
     def apply(
