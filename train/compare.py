@@ -69,6 +69,7 @@ def table(found: dict[str, Group]) -> str:
 def draw(found: dict[str, Group], path: Path) -> None:
     """Validation accuracy by epoch: a line for each run, a colour for each group."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axes = figure.subplots()
@@ -79,7 +80,7 @@ def draw(found: dict[str, Group], path: Path) -> None:
             label = f"{name} ({len(group)} seed{'s' * (len(group) > 1)})" if not j else None
             axes.plot(*zip(*points, strict=True), "o-", color=f"C{i}", alpha=0.8, ms=3.5, lw=1.4, label=label)
     axes.set(xlabel="epoch", ylabel="validation accuracy, %")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.2)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
