@@ -14,16 +14,24 @@ import jaxlib.version
 __all__ = ["machine", "table", "times"]
 
 
-def times(*runs: Callable[[], Any], repeats: int = 5) -> list[float]:
-    """The least seconds of each run, taken in turn, after one round that compiles."""
+def times(*runs: Callable[[], Any], repeats: int = 5, budget: float = 1.0) -> list[float]:
+    """The least seconds of each run, taken in turn, after one round that compiles; a slow one gives up its turns.
+
+    Args:
+        repeats: turns at most.
+        budget: seconds for each run; one that has spent them takes no further turn.
+    """
     for run in runs:
         jax.block_until_ready(run())
-    best = [float("inf")] * len(runs)
+    best, spent = [float("inf")] * len(runs), [0.0] * len(runs)
     for _ in range(repeats):
         for i, run in enumerate(runs):
+            if spent[i] > budget:
+                continue
             began = time.perf_counter()
             jax.block_until_ready(run())
-            best[i] = min(best[i], time.perf_counter() - began)
+            took = time.perf_counter() - began
+            best[i], spent[i] = min(best[i], took), spent[i] + took
     return best
 
 

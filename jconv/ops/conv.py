@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jconv.ops.lowerings import lowering_of
+from jconv.ops.lowerings import LOWERINGS, Form
 from jconv.ops.padding import LAYOUTS, check_input, place
+from jconv.ops.trilinear import solve
 from jconv.ops.window import Padding
 
 __all__ = ["conv"]
@@ -39,7 +40,8 @@ def conv(
             "SAME", "SAME_LOWER", "VALID", "CAUSAL", "CIRCULAR" or "REFLECT"; see `jconv.ops.window.axes`.
         dilation: input elements from one tap to the next, an int for all axes or one for each.
         groups: channels and features are split into this many groups, each convolved on its own.
-        lowering: how to compute it: "auto", "lax" or "im2col". All agree to rounding.
+        lowering: how to compute it and its gradients: "auto" chooses for each of them and for the platform; or one of
+            `jconv.ops.lowerings.LOWERINGS`. All agree to rounding.
         flip: reverse the kernel along the spatial axes: convolution in the mathematician's sense.
 
     Returns:
@@ -57,11 +59,16 @@ def conv(
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     _check(x, kernel, bias, groups)
-    run = lowering_of(lowering)
     x, window = place(x, kernel.shape[:-2], stride=stride, padding=padding, dilation=dilation)
     if flip:
         kernel = jnp.flip(kernel, range(len(window)))
-    y = run(x, kernel.astype(x.dtype), window, groups)
+    form = Form(x.shape[1:-1], window, groups)
+    _check_lowering(lowering, form, x.shape[-1], kernel.shape[-1])
+    kernel = kernel.astype(x.dtype)
+    if lowering == "lax":  # JAX's own operation, with JAX's own derivatives
+        y = LOWERINGS["lax"].y(x, kernel, form)
+    else:
+        y = solve("y", form, lowering, x=x, kernel=kernel)
     return y if bias is None else y + bias.astype(x.dtype)
 
 
@@ -86,3 +93,12 @@ def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, groups: int)
         )
     if bias is not None and bias.shape != (features,):
         raise ValueError(f"bias: expected shape ({features},), one for each feature, got {bias.shape}")
+
+
+def _check_lowering(lowering: str, form: Form, channels: int, features: int) -> None:
+    if lowering == "auto":
+        return
+    if lowering not in LOWERINGS:
+        raise ValueError(f"lowering: expected one of {', '.join(map(repr, ('auto', *LOWERINGS)))}, got {lowering!r}")
+    if unfit := LOWERINGS[lowering].fits(form, channels, features):
+        raise ValueError(f"lowering: {lowering!r} is only for {unfit}; lowering='auto' takes one that fits")

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jconv.ops.lowerings.form import Form, Lowering, transposed
 from jconv.ops.padding import check_input, place
 from jconv.ops.window import Axis, Padding
 
-__all__ = ["conv", "im2col", "patches"]
+__all__ = ["LOWERING", "forward", "im2col", "patches"]
 
 
 def patches(x: jax.Array, window: tuple[Axis, ...]) -> jax.Array:
@@ -29,16 +30,19 @@ def patches(x: jax.Array, window: tuple[Axis, ...]) -> jax.Array:
     return jnp.stack([tap(i) for i in itertools.product(*(range(a.kernel) for a in window))], axis=-2)
 
 
-def conv(x: jax.Array, kernel: jax.Array, window: tuple[Axis, ...], groups: int) -> jax.Array:
-    """See `jconv.ops.lowerings`."""
-    rows = patches(x, window)
+def forward(x: jax.Array, kernel: jax.Array, form: Form) -> jax.Array:
+    """(x, kernel) -> y."""
+    rows = patches(x, form.window)
     *lead, taps, channels = rows.shape
-    features = kernel.shape[-1]
+    features, groups = kernel.shape[-1], form.groups
     if groups == 1:
         return rows.reshape(*lead, taps * channels) @ kernel.reshape(taps * channels, features)
     rows = rows.reshape(*lead, taps, groups, channels // groups)
     columns = kernel.reshape(taps, channels // groups, groups, features // groups)
     return jnp.einsum("...tgc,tcgf->...gf", rows, columns).reshape(*lead, features)
+
+
+LOWERING = Lowering(forward, *transposed(forward), fits=lambda form, channels, features: "")
 
 
 def im2col(

@@ -1,0 +1,112 @@
+"""The convolution as a JAX primitive: the trilinear form `<y, conv(x, kernel)>` with one of its three slots open.
+
+With y open it is the convolution, with x open its transpose, with kernel open its kernel gradient; the derivative of each
+by one of its operands is another of the three. So derivatives of every order and mode, batching and the choice of a
+lowering, for each slot and for the platform that the program is lowered for, are each said once.
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from jconv.ops.choose import choose
+from jconv.ops.lowerings import LOWERINGS, SLOTS, Form
+
+__all__ = ["conv_p", "solve"]
+
+conv_p = Primitive("jconv_conv")
+
+
+def solve(slot: str, form: Form, lowering: str, **given: jax.Array) -> jax.Array:
+    """The value of the open slot, from the other two: `solve("y", form, "auto", x=x, kernel=kernel)`."""
+    operands = _alike(*(given[s] for s in SLOTS if s != slot))
+    return conv_p.bind(*operands, slot=slot, form=form, lowering=lowering)
+
+
+def _alike(*operands: jax.Array) -> list[jax.Array]:
+    """Under `shard_map`, an operand that is the same on all devices is marked as one that differs, as the other does."""
+    own = [_varying(a) for a in operands]
+    missing = [tuple(frozenset().union(*own) - axes) for axes in own]
+    if not any(missing):
+        return list(operands)
+    mark = functools.partial(lax.pcast, to="varying") if hasattr(lax, "pcast") else lax.pvary
+    return [mark(a, axes) if axes else a for a, axes in zip(operands, missing, strict=True)]
+
+
+def _varying(a: jax.Array) -> frozenset[str]:
+    """The mesh axes along which an array differs, which jax has kept in `vma` and, since 0.10, in `mat`."""
+    kind = jax.typeof(a)
+    return getattr(kind, "vma", None) or getattr(getattr(kind, "mat", None), "varying", frozenset())
+
+
+def compute(first: jax.Array, second: jax.Array, *, slot: str, form: Form, lowering: str, platform: str) -> jax.Array:
+    """The open slot in terms of JAX's own operations."""
+    if lowering == "auto":
+        given = dict(zip((s for s in SLOTS if s != slot), (first.shape, second.shape), strict=True))
+        given[slot] = form.shape(slot, first.shape, second.shape)
+        lowering, _ = choose(platform, slot, form, given["x"][0], given["x"][-1], given["y"][-1])
+    return getattr(LOWERINGS[lowering], slot)(first, second, form)
+
+
+@conv_p.def_abstract_eval
+def _(first: Any, second: Any, *, slot: str, form: Form, lowering: str) -> Any:
+    del lowering
+    like = second if slot == "x" else first  # the one with images
+    return like.update(shape=form.shape(slot, first.shape, second.shape))
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(slot: str, form: Form, lowering: str) -> Any:
+    return jax.jit(functools.partial(conv_p.bind, slot=slot, form=form, lowering=lowering))
+
+
+@conv_p.def_impl
+def _(first: jax.Array, second: jax.Array, *, slot: str, form: Form, lowering: str) -> jax.Array:
+    return _compiled(slot, form, lowering)(first, second)
+
+
+for each in ("cpu", "cuda", "rocm", "tpu", None):
+    rule = mlir.lower_fun(functools.partial(compute, platform=each or "this platform"), multiple_results=False)
+    mlir.register_lowering(conv_p, rule, platform=each)
+
+
+def _by_operand(which: int) -> Any:
+    """The derivative by one operand: a cotangent takes the open slot's place, and the operand's slot opens."""
+
+    def rule(cotangent: jax.Array, *operands: Any, slot: str, form: Form, lowering: str) -> jax.Array:
+        names = [s for s in SLOTS if s != slot]
+        given = {slot: cotangent, names[1 - which]: operands[1 - which]}
+        return solve(names[which], form, lowering, **given)
+
+    return rule
+
+
+ad.defbilinear(conv_p, _by_operand(0), _by_operand(1))
+
+
+def _batched(operands: Any, axes: Any, *, slot: str, form: Form, lowering: str) -> tuple[jax.Array, int]:
+    """Under `jax.vmap`: more images where only x or y is mapped, and else more groups."""
+    names = [s for s in SLOTS if s != slot]
+    given = dict(zip(names, operands, strict=True))
+    mapped = {s: axis for s, axis in zip(names, axes, strict=True) if axis is not None}
+    size = next(given[s].shape[axis] for s, axis in mapped.items())
+    if slot != "kernel" and "kernel" not in mapped:
+        [(name, axis)] = mapped.items()
+        images = jnp.moveaxis(given[name], axis, 0)
+        given[name] = images.reshape(-1, *images.shape[2:])
+        out = solve(slot, form, lowering, **given)
+        return out.reshape(size, -1, *out.shape[1:]), 0
+    for name, a in given.items():
+        many = jnp.moveaxis(a, mapped[name], -2) if name in mapped else jnp.repeat(a[..., None, :], size, axis=-2)
+        given[name] = many.reshape(*many.shape[:-2], math.prod(many.shape[-2:]))
+    out = solve(slot, form._replace(groups=form.groups * size), lowering, **given)
+    return out.reshape(*out.shape[:-1], size, -1), out.ndim - 1
+
+
+batching.primitive_batchers[conv_p] = _batched
