@@ -1,10 +1,22 @@
-"""Which lowering a convolution takes where the user leaves the choice: a rule on its shape, for each platform."""
+"""Which lowering a convolution takes where the user leaves the choice: a rule on its shape, and a measured table.
 
-from typing import NamedTuple
+The rule, on a CPU: a 1×1 window is a matmul; one channel a group is a sum of shifts; groups are im2col in chunks; and a
+dense convolution takes what was fastest for the most similar one that was measured, for each of y, x and kernel on
+its own. Elsewhere XLA's own convolution is the vendor's library. `python -m benchmarks.conv --tune` measures the table.
+"""
+
+import functools
+import json
+import math
+from importlib import resources
+from typing import Any, NamedTuple
 
 from jconv.ops.lowerings import LOWERINGS, Form
+from jconv.ops.window import Axis
 
 __all__ = ["Choice", "choose"]
+
+EVEN = 1.05  # XLA's own convolution is taken where it is at most this much slower than the fastest
 
 
 class Choice(NamedTuple):
@@ -15,11 +27,58 @@ class Choice(NamedTuple):
 
 
 def choose(platform: str, slot: str, form: Form, batch: int, channels: int, features: int) -> Choice:
-    """The lowering that computes this slot of the form fastest on this platform."""
+    """The lowering that computes this slot of the form fastest on this platform.
+
+    Args:
+        platform: as JAX names it, "cpu", "cuda", "tpu", ...
+        slot: what is computed: "y", "x" (the input gradient) or "kernel" (the kernel gradient).
+        batch, channels, features: of x and y.
+    """
     if platform != "cpu":
         return Choice("lax", f"on {platform} XLA's own convolution is the vendor's library")
     if not LOWERINGS["matmul"].fits(form, channels, features):
-        return Choice("matmul", "a 1×1 window is a matrix product")
+        return Choice("matmul", "a window of one element is a matrix product")
     if not LOWERINGS["shift"].fits(form, channels, features):
-        return Choice("shift", "one channel a group: no sum over channels, so no matmul")
-    return Choice("chunked", "patches in cache, then a matmul")
+        return Choice("shift", "with one channel a group there is no sum over channels, so a matmul has nothing to do")
+    if form.groups > 1:
+        return Choice("chunked", "groups are one batched matmul over patches that stay in cache")
+    if not isinstance(batch, int):
+        return Choice("lax", "the batch has no size yet, so it cannot be cut into chunks")
+    here = _place(form, batch, channels, features)
+    near = min(_measured(), key=lambda row: math.dist(_place(*row["of"]), here), default=None)
+    if near is None:
+        return Choice("chunked", "nothing was measured")
+    times = near[slot]
+    fastest = min(times, key=times.__getitem__)
+    if times["lax"] <= EVEN * times[fastest]:
+        fastest = "lax"
+    table = ", ".join(f"{name} {ms:.3g} ms" for name, ms in sorted(times.items(), key=lambda pair: pair[1]))
+    return Choice(fastest, f"measured on {near['shape']}: {table}")
+
+
+def _place(form: Form, batch: int, channels: int, features: int) -> tuple[float, ...]:
+    """Where a dense convolution lies among others: what its speed depends on, in doublings, weighted."""
+    window = form.window
+    return (
+        math.log2(batch * math.prod(form.out)),
+        math.log2(math.prod(form.out)),
+        2 * math.log2(channels),
+        math.log2(features),
+        2 * math.log2(form.taps),
+        3 * math.log2(math.prod(a.stride for a in window)),
+        3 * math.log2(max(a.dilation for a in window)),
+        4.0 * len(window),
+    )
+
+
+@functools.cache
+def _measured() -> list[dict[str, Any]]:
+    """The dense rows of the table."""
+    rows = json.loads(resources.files("jconv.ops").joinpath("cpu.json").read_text())["rows"]
+    return [{**row, "of": _form(**row["of"])} for row in rows]
+
+
+def _form(
+    sizes: list[int], window: list[list[int]], groups: int, batch: int, channels: int, features: int
+) -> tuple[Form, int, int, int]:
+    return Form(tuple(sizes), tuple(Axis(*a) for a in window), groups), batch, channels, features

@@ -10,7 +10,7 @@ from jconv.ops.padding import LAYOUTS, check_input, place
 from jconv.ops.trilinear import solve
 from jconv.ops.window import Padding
 
-__all__ = ["conv"]
+__all__ = ["check_kernel", "check_lowering", "conv"]
 
 
 def conv(
@@ -58,21 +58,20 @@ def conv(
         Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285.
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
-    _check(x, kernel, bias, groups)
+    check_kernel(x, kernel, groups)
+    if bias is not None and bias.shape != kernel.shape[-1:]:
+        raise ValueError(f"bias: expected shape {kernel.shape[-1:]}, one for each feature, got {bias.shape}")
     x, window = place(x, kernel.shape[:-2], stride=stride, padding=padding, dilation=dilation)
     if flip:
         kernel = jnp.flip(kernel, range(len(window)))
     form = Form(x.shape[1:-1], window, groups)
-    _check_lowering(lowering, form, x.shape[-1], kernel.shape[-1])
-    kernel = kernel.astype(x.dtype)
-    if lowering == "lax":  # JAX's own operation, with JAX's own derivatives
-        y = LOWERINGS["lax"].y(x, kernel, form)
-    else:
-        y = solve("y", form, lowering, x=x, kernel=kernel)
+    check_lowering(lowering, form, x.shape[-1], kernel.shape[-1])
+    y = solve("y", form, lowering, x=x, kernel=kernel.astype(x.dtype))
     return y if bias is None else y + bias.astype(x.dtype)
 
 
-def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, groups: int) -> None:
+def check_kernel(x: jax.Array | jax.ShapeDtypeStruct, kernel: jax.Array | jax.ShapeDtypeStruct, groups: int) -> None:
+    """ValueError unless x is an input, and kernel a kernel for it with this number of groups."""
     check_input(x)
     rank = x.ndim - 2
     if kernel.ndim != x.ndim:
@@ -91,11 +90,10 @@ def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, groups: int)
             f"kernel: x of shape {x.shape} has {channels} channels in {groups} group(s), so expected a kernel of shape "
             f"{(*kernel.shape[:-2], channels // groups, features)}, got {kernel.shape}"
         )
-    if bias is not None and bias.shape != (features,):
-        raise ValueError(f"bias: expected shape ({features},), one for each feature, got {bias.shape}")
 
 
-def _check_lowering(lowering: str, form: Form, channels: int, features: int) -> None:
+def check_lowering(lowering: str, form: Form, channels: int, features: int) -> None:
+    """ValueError unless there is a lowering of that name and it computes this form."""
     if lowering == "auto":
         return
     if lowering not in LOWERINGS:

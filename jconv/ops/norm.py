@@ -1,11 +1,11 @@
-"""Normalisation as functions: the moments of a batch, and the affine map that uses them."""
+"""Normalisation as functions: of a batch, of each example, of a kernel, and of a batch folded into a kernel."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = ["batch_norm", "moments"]
+__all__ = ["batch_norm", "fold_batch_norm", "ghosts", "group_norm", "layer_norm", "moments", "standardize_kernel"]
 
 
 def moments(x: jax.Array, *, axis_name: str | None = None) -> tuple[jax.Array, jax.Array, int | jax.Array]:
@@ -19,7 +19,7 @@ def moments(x: jax.Array, *, axis_name: str | None = None) -> tuple[jax.Array, j
     Returns:
         mean (C,), variance (C,), and the number of elements each was taken over.
     """
-    x = x.astype(np.promote_types(x.dtype, np.float32))
+    x = _wide(x)
     axes = tuple(range(x.ndim - 1))
     n = x.size // x.shape[-1]
     mean = x.mean(axes)
@@ -50,5 +50,170 @@ def batch_norm(
     References:
         Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
-    wide = x.astype(np.promote_types(x.dtype, np.float32))
-    return ((wide - mean) * (scale * lax.rsqrt(var + eps)) + bias).astype(x.dtype)
+    return ((_wide(x) - mean) * (scale * lax.rsqrt(var + eps)) + bias).astype(x.dtype)
+
+
+def ghosts(x: jax.Array, *, size: int) -> jax.Array:
+    """A batch as ghost batches: each is normalised by its own moments, whatever the size of the whole.
+
+    Args:
+        x: (N, ..., C).
+        size: examples in a ghost batch; it divides N.
+
+    Returns:
+        (N / size, size, ..., C), in x's order.
+
+    Raises:
+        ValueError: a size that does not divide the batch.
+
+    Example:
+        >>> jax.vmap(lambda x: moments(x)[0])(ghosts(jnp.array([[1.0], [3.0], [5.0], [9.0]]), size=2))
+        Array([[2.],
+               [7.]], dtype=float32)
+
+    References:
+        Hoffer, Hubara & Soudry 2017, "Train longer, generalize better", arXiv:1705.08741, algorithm 1.
+    """
+    if size < 1 or x.shape[0] % size:
+        raise ValueError(
+            f"ghost: expected a positive size that divides the batch of {x.shape[0]}, got {size}; "
+            f"drop the last examples of an epoch, or choose another size"
+        )
+    return x.reshape(-1, size, *x.shape[1:])
+
+
+def layer_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, *, spatial: bool = False, eps: float = 1e-5
+) -> jax.Array:
+    """`y = (x - mean) / sqrt(var + eps) * scale + bias` with the moments of each position, or of each example.
+
+    Args:
+        x: (N, ..., C).
+        scale, bias: (C,), or what broadcasts to x without its batch axis.
+        spatial: take the moments over the spatial axes too, so over all axes but the first.
+        eps: added to the (biased) variance.
+
+    Returns:
+        (N, ..., C) in x's dtype, computed in at least float32.
+
+    Example:
+        >>> layer_norm(jnp.array([[1.0, 3.0]]), jnp.ones(2), jnp.zeros(2), eps=0.0)
+        Array([[-1.,  1.]], dtype=float32)
+
+    References:
+        Ba, Kiros & Hinton 2016, arXiv:1607.06450; over the channels of each position as in Liu et al. 2022, "A ConvNet
+        for the 2020s", arXiv:2201.03545, section 2.6.
+    """
+    axes = tuple(range(1, x.ndim)) if spatial else (-1,)
+    return (_standardized(x, axes, eps) * scale + bias).astype(x.dtype)
+
+
+def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, *, groups: int, eps: float = 1e-5) -> jax.Array:
+    """`y = (x - mean) / sqrt(var + eps) * scale + bias` with the moments of each example's groups of channels.
+
+    One group is `layer_norm` over the example; as many groups as channels is instance normalisation.
+
+    Args:
+        x: (N, ..., C).
+        scale, bias: (C,).
+        groups: the channels are split into this many groups of neighbours; moments are over a group and all positions.
+        eps: added to the (biased) variance.
+
+    Returns:
+        (N, ..., C) in x's dtype, computed in at least float32.
+
+    Raises:
+        ValueError: groups that do not divide the channels.
+
+    Example:
+        >>> group_norm(jnp.array([[1.0, 3.0, 10.0, 20.0]]), jnp.ones(4), jnp.zeros(4), groups=2, eps=0.0)
+        Array([[-1.,  1., -1.,  1.]], dtype=float32)
+
+    References:
+        Wu & He 2018, arXiv:1803.08494, equations 1 to 7. Instance normalisation: Ulyanov et al. 2016, arXiv:1607.08022.
+    """
+    if groups < 1 or x.shape[-1] % groups:
+        raise ValueError(
+            f"groups: expected a positive number that divides the {x.shape[-1]} channels of x, got {groups}"
+        )
+    grouped = x.reshape(*x.shape[:-1], groups, -1)
+    y = _standardized(grouped, (*range(1, x.ndim - 1), x.ndim), eps)
+    return (y.reshape(x.shape) * scale + bias).astype(x.dtype)
+
+
+def standardize_kernel(kernel: jax.Array, *, scaled: bool = False, eps: float = 1e-6) -> jax.Array:
+    """The kernel of each feature with mean 0 and variance 1 over window and input channels: weight standardisation.
+
+        k' = (k - mean) / sqrt(var + eps),   scaled: k' / sqrt(fan_in)
+
+    Args:
+        kernel: (*window, C / groups, features), or (C, features).
+        scaled: divide by the root of the number of inputs that a feature sums over too, so that an input of unit
+            variance makes an output of unit variance.
+        eps: added to the (biased) variance.
+
+    Returns:
+        The kernel's shape and dtype, computed in at least float32.
+
+    Example:
+        >>> standardize_kernel(jnp.array([[1.0], [3.0]]), eps=0.0)
+        Array([[-1.],
+               [ 1.]], dtype=float32)
+
+    References:
+        Qiao et al. 2019, "Weight Standardization", arXiv:1903.10520, equations 4 to 6. Scaled: Brock, De & Smith 2021,
+        "Characterizing signal propagation to close the performance gap in unnormalized ResNets", arXiv:2101.08692,
+        section 4.
+    """
+    y = _standardized(kernel, tuple(range(kernel.ndim - 1)), eps)
+    fan_in = kernel.size // kernel.shape[-1]
+    return (y / fan_in**0.5 if scaled else y).astype(kernel.dtype)
+
+
+def fold_batch_norm(
+    kernel: jax.Array,
+    bias: jax.Array | None,
+    mean: jax.Array,
+    var: jax.Array,
+    scale: jax.Array,
+    bias_bn: jax.Array,
+    *,
+    eps: float = 1e-5,
+) -> tuple[jax.Array, jax.Array]:
+    """The kernel and bias of the one convolution that does what a convolution and a batch norm after it do.
+
+        gain = scale / sqrt(var + eps),   kernel' = kernel * gain,   bias' = (bias - mean) * gain + bias_bn
+
+    Args:
+        kernel: (*window, C / groups, features), of any groups, or a linear layer's (C, features).
+        bias: (features,), or None.
+        mean, var, scale, bias_bn: (features,), the batch norm's; see `batch_norm`.
+        eps: the batch norm's.
+
+    Returns:
+        kernel and bias (features,) in their dtypes; the bias without one in the kernel's.
+
+    Example:
+        >>> one, two = jnp.ones(1), 2 * jnp.ones(1)
+        >>> fold_batch_norm(jnp.ones((1, 1, 1)), None, mean=two, var=one, scale=two, bias_bn=one, eps=0.0)
+        (Array([[[2.]]], dtype=float32), Array([-3.], dtype=float32))
+
+    References:
+        Jacob et al. 2017, "Quantization and training of neural networks for efficient integer-arithmetic-only
+        inference", arXiv:1712.05877, section 3.2.
+    """
+    bias = jnp.zeros(mean.shape, kernel.dtype) if bias is None else bias
+    gain = scale * lax.rsqrt(var + eps)
+    new = _wide(kernel) * gain, (_wide(bias) - mean) * gain + bias_bn
+    return new[0].astype(kernel.dtype), new[1].astype(bias.dtype)
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    return x.astype(np.promote_types(x.dtype, np.float32))
+
+
+def _standardized(x: jax.Array, axes: tuple[int, ...], eps: float) -> jax.Array:
+    """(x - mean) / sqrt(var + eps) over these axes, in at least float32."""
+    x = _wide(x)
+    centred = x - x.mean(axes, keepdims=True)
+    return centred * lax.rsqrt(jnp.square(centred).mean(axes, keepdims=True) + eps)

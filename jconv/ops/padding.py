@@ -30,9 +30,10 @@ def place(
     stride: int | Sequence[int],
     padding: Padding,
     dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
 ) -> tuple[jax.Array, tuple[Axis, ...]]:
     """x and its window (`jconv.ops.window.axes`); an edge padding is already in x, and gone from the window."""
-    window = axes(x.shape[1:-1], kernel, stride=stride, padding=padding, dilation=dilation)
+    window = axes(x.shape[1:-1], kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
     name = padding.upper() if isinstance(padding, str) else ""
     if name not in EDGE_MODES:
         return x, window

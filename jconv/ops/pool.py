@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,156 @@ from jconv.ops.lowerings.im2col import patches
 from jconv.ops.padding import check_input, place
 from jconv.ops.window import Axis, Padding
 
-__all__ = ["avg_pool", "blur_pool", "global_avg_pool", "max_pool"]
+__all__ = ["avg_pool", "global_avg_pool", "global_max_pool", "l2_pool", "max_pool"]
+
+
+def max_pool(
+    x: jax.Array,
+    kernel: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+) -> jax.Array:
+    """The largest value in each window; padding never wins.
+
+    Args:
+        x: (N, *spatial, C).
+        kernel, stride, padding, dilation: as in `jconv.conv`; stride None is the kernel.
+        ceil_mode: round the output's sizes up instead of down: the elements that are left at the end of x get a window
+            of their own, cut off where the padding ends, unless it would begin in the padding. As in torch.
+
+    Returns:
+        (N, *out, C).
+
+    Raises:
+        ValueError: a window that does not fit x, or that would lie in padding alone; an unknown padding.
+
+    Example:
+        >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2).ravel()
+        Array([ 5.,  7., 13., 15.], dtype=float32)
+        >>> max_pool(jnp.arange(5.0).reshape(1, 5, 1), 2, ceil_mode=True).ravel()
+        Array([1., 3., 4.], dtype=float32)
+    """
+    x, window = _place(x, kernel, stride, padding, dilation, ceil_mode)
+    _check_taps(x.shape[1:-1], window)
+    if all(a.dilation == 1 for a in window):
+        return _reduce(x, window, -np.inf, lax.max)
+    x = jnp.pad(x, [(0, 0), *((a.lo, a.hi + a.over) for a in window), (0, 0)], constant_values=-np.inf)
+    return patches(x, tuple(a._replace(lo=0, hi=0, over=0) for a in window)).max(-2)  # JAX has no gradient of the other
+
+
+def avg_pool(
+    x: jax.Array,
+    kernel: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> jax.Array:
+    """The mean of each window, summed in at least float32.
+
+    Args:
+        x: (N, *spatial, C).
+        kernel, stride, padding: as in `jconv.conv`; stride None is the kernel.
+        ceil_mode: as in `max_pool`.
+        count_include_pad: divide by the window's size (torch's default), or else by the number of real inputs in it.
+            What a window of `ceil_mode` has beyond the padding is not counted in either.
+
+    Returns:
+        (N, *out, C) in x's dtype.
+
+    Raises:
+        ValueError: as `max_pool`; a window in padding alone has a mean, 0, if padding is counted.
+
+    Example:
+        >>> avg_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2).ravel()
+        Array([ 2.5,  4.5, 10.5, 12.5], dtype=float32)
+    """
+    check_input(x)
+    wide, window = _place(_widen(x), kernel, stride, padding, 1, ceil_mode)
+    sizes = wide.shape[1:-1]
+    if not count_include_pad:
+        _check_taps(sizes, window)
+    total = _reduce(wide, window, 0.0, lax.add)
+    return (total / _counts(sizes, window, count_include_pad).astype(total.dtype)).astype(x.dtype)
+
+
+def l2_pool(
+    x: jax.Array,
+    kernel: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> jax.Array:
+    """The root mean square of each window: `y = sqrt(mean(x²))`.
+
+    torch's `lp_pool` with norm 2 has the sum in place of the mean: it is `sqrt(prod(kernel))` times this.
+    A window of zeros, where the root has no derivative, hands back a gradient of 0, which is a subgradient, and not
+    the chain rule's `inf * 0`.
+
+    Args:
+        x: (N, *spatial, C).
+        kernel, stride, padding, ceil_mode, count_include_pad: as in `avg_pool`.
+
+    Returns:
+        (N, *out, C) in x's dtype.
+
+    Raises:
+        ValueError: as `avg_pool`.
+
+    Example:
+        >>> l2_pool(jnp.array([3.0, 4.0, 0.0, 0.0]).reshape(1, 4, 1), 2).ravel()
+        Array([3.535534, 0.      ], dtype=float32)
+
+    References:
+        Sermanet, Chintala & LeCun 2012, "Convolutional Neural Networks Applied to House Numbers Digit Classification",
+        arXiv:1204.3968, on Lp pooling.
+    """
+    check_input(x)
+    mean = avg_pool(
+        jnp.square(_widen(x)),
+        kernel,
+        stride=stride,
+        padding=padding,
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+    )
+    positive = mean > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, mean, 1)), 0).astype(x.dtype)
+
+
+def global_avg_pool(x: jax.Array) -> jax.Array:
+    """The mean over all spatial axes: (N, *spatial, C) -> (N, C). Lin et al. 2013, arXiv:1312.4400, section 3.2."""
+    check_input(x)
+    return x.mean(range(1, x.ndim - 1))
+
+
+def global_max_pool(x: jax.Array) -> jax.Array:
+    """The largest value over all spatial axes: (N, *spatial, C) -> (N, C). Oquab et al. 2015, CVPR, section 3."""
+    check_input(x)
+    return x.max(range(1, x.ndim - 1))
+
+
+def _place(
+    x: jax.Array,
+    kernel: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: Padding,
+    dilation: int | Sequence[int],
+    ceil_mode: bool,
+) -> tuple[jax.Array, tuple[Axis, ...]]:
+    check_input(x)
+    stride = kernel if stride is None else stride
+    return place(x, kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+
+
+def _widen(x: jax.Array) -> jax.Array:
+    return x.astype(np.promote_types(x.dtype, np.float32))
 
 
 def _reduce(x: jax.Array, window: tuple[Axis, ...], initial: float, combine) -> jax.Array:
@@ -25,106 +175,26 @@ def _reduce(x: jax.Array, window: tuple[Axis, ...], initial: float, combine) -> 
         combine,
         window_dimensions=all_axes(lambda a: a.kernel),
         window_strides=all_axes(lambda a: a.stride),
-        padding=all_axes(lambda a: (a.lo, a.hi)),
-        window_dilation=all_axes(lambda a: a.dilation),
+        padding=all_axes(lambda a: (a.lo, a.hi + a.over)),
     )
 
 
-def max_pool(
-    x: jax.Array,
-    kernel: int | Sequence[int],
-    *,
-    stride: int | Sequence[int] | None = None,
-    padding: Padding = 0,
-    dilation: int | Sequence[int] = 1,
-) -> jax.Array:
-    """The largest value in each window; padding never wins.
-
-    Args:
-        x: (N, *spatial, C).
-        kernel, stride, padding, dilation: as in `jconv.conv`; stride None is the kernel.
-
-    Returns:
-        (N, *out, C).
-
-    Example:
-        >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2).ravel()
-        Array([ 5.,  7., 13., 15.], dtype=float32)
-    """
-    check_input(x)
-    x, window = place(x, kernel, stride=kernel if stride is None else stride, padding=padding, dilation=dilation)
-    if all(a.dilation == 1 for a in window):
-        return _reduce(x, window, -np.inf, lax.max)
-    x = jnp.pad(x, [(0, 0), *((a.lo, a.hi) for a in window), (0, 0)], constant_values=-np.inf)
-    return patches(x, tuple(a._replace(lo=0, hi=0) for a in window)).max(-2)  # JAX has no gradient of a dilated window
+def _counts(sizes: Sequence[int], window: tuple[Axis, ...], include_pad: bool) -> np.ndarray:
+    """What each window's sum is divided by; it broadcasts against (N, *out, C)."""
+    if include_pad:
+        if not any(a.over for a in window):
+            return np.array(math.prod(a.kernel for a in window))
+        sizes = [n + a.lo + a.hi for n, a in zip(sizes, window, strict=True)]  # the padding is input like any other
+        window = tuple(a._replace(lo=0, hi=0) for a in window)
+    taps = [np.array(a.taps(n)) for n, a in zip(sizes, window, strict=True)]
+    return reduce(np.multiply.outer, taps)[..., None]
 
 
-def avg_pool(
-    x: jax.Array,
-    kernel: int | Sequence[int],
-    *,
-    stride: int | Sequence[int] | None = None,
-    padding: Padding = 0,
-    count_include_pad: bool = True,
-) -> jax.Array:
-    """The mean of each window, summed in at least float32.
-
-    Args:
-        x: (N, *spatial, C).
-        kernel, stride, padding: as in `jconv.conv`; stride None is the kernel.
-        count_include_pad: divide by the window's size (torch's default), or else by the number of real inputs in it.
-
-    Returns:
-        (N, *out, C) in x's dtype.
-
-    Example:
-        >>> avg_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2).ravel()
-        Array([ 2.5,  4.5, 10.5, 12.5], dtype=float32)
-    """
-    check_input(x)
-    wide, window = place(
-        x.astype(np.promote_types(x.dtype, np.float32)),
-        kernel,
-        stride=kernel if stride is None else stride,
-        padding=padding,
-    )
-    total = _reduce(wide, window, 0.0, lax.add)
-    if count_include_pad:
-        count = math.prod(a.kernel for a in window)
-    else:
-        count = _reduce(jnp.ones((1, *wide.shape[1:-1], 1), wide.dtype), window, 0.0, lax.add)
-    return (total / count).astype(x.dtype)
-
-
-def global_avg_pool(x: jax.Array) -> jax.Array:
-    """The mean over all spatial axes: (N, *spatial, C) -> (N, C). Lin et al. 2013, arXiv:1312.4400, section 3.2."""
-    check_input(x)
-    return x.mean(range(1, x.ndim - 1))
-
-
-def blur_pool(x: jax.Array, kernel: int = 3, *, stride: int | Sequence[int] = 2) -> jax.Array:
-    """Low-pass, then sub-sample: a binomial filter along each axis, its borders reflected.
-
-    The filter is row `kernel - 1` of Pascal's triangle over its sum: [1, 1] / 2, [1, 2, 1] / 4, [1, 3, 3, 1] / 8, ...
-    It is separable, so it is computed as shifted sums, one axis at a time.
-
-    Args:
-        x: (N, *spatial, C).
-        kernel: taps along each axis.
-        stride: input elements from one window to the next.
-
-    Returns:
-        (N, *out, C), with the sizes of padding "SAME".
-
-    References:
-        Zhang 2019, "Making Convolutional Networks Shift-Invariant Again", arXiv:1904.11486, section 3.2.
-    """
-    check_input(x)
-    x, window = place(x, kernel, stride=stride, padding="REFLECT")
-    taps = np.array([1.0])
-    for _ in range(kernel - 1):
-        taps = np.convolve(taps, [0.5, 0.5])
-    for dim, a in enumerate(window, start=1):
-        span = (a.output_size(x.shape[dim]) - 1) * a.stride + 1
-        x = sum(float(w) * lax.slice_in_dim(x, i, i + span, a.stride, axis=dim) for i, w in enumerate(taps))  # pyright: ignore[reportAssignmentType]
-    return x
+def _check_taps(sizes: Sequence[int], window: tuple[Axis, ...]) -> None:
+    for i, (n, a) in enumerate(zip(sizes, window, strict=True)):
+        taps = a.taps(n)
+        if 0 in taps:
+            raise ValueError(
+                f"padding: window {taps.index(0)} of spatial axis {i} (kernel {a.kernel}, stride {a.stride}, dilation "
+                f"{a.dilation}, input {n}) lies in the padding ({a.lo}, {a.hi}) alone; pad by less than the kernel"
+            )

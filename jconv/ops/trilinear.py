@@ -1,8 +1,8 @@
 """The convolution as a JAX primitive: the trilinear form `<y, conv(x, kernel)>` with one of its three slots open.
 
-With y open it is the convolution, with x open its transpose, with kernel open its kernel gradient; the derivative of each
-by one of its operands is another of the three. So derivatives of every order and mode, batching and the choice of a
-lowering, for each slot and for the platform that the program is lowered for, are each said once.
+With y open it is the convolution, with x open its transpose, with kernel open its kernel gradient; the derivative of
+each by one of its operands is another of the three. So derivatives of every order and mode, batching and the choice of
+a lowering, for each slot and for the platform that the program is lowered for, are each said once.
 """
 
 import functools
@@ -26,16 +26,18 @@ conv_p = Primitive("jconv_conv")
 def solve(slot: str, form: Form, lowering: str, **given: jax.Array) -> jax.Array:
     """The value of the open slot, from the other two: `solve("y", form, "auto", x=x, kernel=kernel)`."""
     operands = _alike(*(given[s] for s in SLOTS if s != slot))
+    if lowering == "lax":  # JAX's own operation, with JAX's own derivatives
+        return getattr(LOWERINGS["lax"], slot)(*operands, form)
     return conv_p.bind(*operands, slot=slot, form=form, lowering=lowering)
 
 
 def _alike(*operands: jax.Array) -> list[jax.Array]:
-    """Under `shard_map`, an operand that is the same on all devices is marked as one that differs, as the other does."""
+    """Under `shard_map`, an operand that is the same on all devices is marked as one that differs, like the other."""
     own = [_varying(a) for a in operands]
     missing = [tuple(frozenset().union(*own) - axes) for axes in own]
     if not any(missing):
         return list(operands)
-    mark = functools.partial(lax.pcast, to="varying") if hasattr(lax, "pcast") else lax.pvary
+    mark = functools.partial(lax.pcast, to="varying") if hasattr(lax, "pcast") else getattr(lax, "pvary")  # noqa: B009
     return [mark(a, axes) if axes else a for a, axes in zip(operands, missing, strict=True)]
 
 

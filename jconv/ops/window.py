@@ -8,7 +8,7 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Axis", "Padding", "axes", "per_axis"]
+__all__ = ["Axis", "Padding", "axes", "bins", "per_axis", "transposed_axes"]
 
 Padding = int | str | Sequence[int | tuple[int, int]] | None
 """What a user may write for padding; see `axes`."""
@@ -25,6 +25,8 @@ class Axis(NamedTuple):
     dilation: int = 1
     lo: int = 0
     hi: int = 0
+    over: int = 0
+    """How far beyond the padding the last window reaches, if `ceil` has added it."""
 
     @property
     def extent(self) -> int:
@@ -33,7 +35,22 @@ class Axis(NamedTuple):
 
     def output_size(self, n: int) -> int:
         """`m = floor((n + lo + hi - d (k - 1) - 1) / s) + 1`, never below 0."""
-        return max(0, (n + self.lo + self.hi - self.extent) // self.stride + 1)
+        return max(0, (n + self.lo + self.hi + self.over - self.extent) // self.stride + 1)
+
+    def ceil(self, n: int) -> "Axis":
+        """This axis with m rounded up: one window more if elements are left, and if it begins before n's end.
+
+        That is torch's `ceil_mode`; a window that would begin in the padding after x is not added.
+        """
+        room = n + self.lo + self.hi - self.extent
+        over = -room % self.stride
+        return self._replace(over=over) if 0 <= room + over < n + self.lo else self
+
+    def taps(self, n: int) -> list[int]:
+        """How many taps of each window meet a real input element rather than padding."""
+        starts = (i * self.stride - self.lo for i in range(self.output_size(n)))
+        spans = ((-(min(0, start) // self.dilation), (n - 1 - start) // self.dilation) for start in starts)
+        return [max(0, min(self.kernel - 1, last) - first + 1) for first, last in spans]
 
     def valid_taps(self, n: int) -> int:
         """How many (output index, tap) pairs touch a real input element rather than padding.
@@ -73,6 +90,7 @@ def axes(
     stride: int | Sequence[int] = 1,
     padding: Padding = None,
     dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
 ) -> tuple[Axis, ...]:
     """The window of each spatial axis, with every form of padding resolved to (lo, hi).
 
@@ -84,6 +102,7 @@ def axes(
             "SAME" makes `m = ceil(n / s)` with the odd element at the end, "SAME_LOWER" at the start;
             "VALID" pads nothing; "CAUSAL" pads `d (k - 1)` at the start, so that no output sees a later input;
             "CIRCULAR" and "REFLECT" have SAME's sizes, with the border filled from the input itself.
+        ceil_mode: round m up instead of down; see `Axis.ceil`.
 
     Raises:
         ValueError: a length that is not the rank, a non-positive size, an unknown padding, an output without elements.
@@ -94,6 +113,8 @@ def axes(
     d = per_axis("dilation", dilation, rank, least=1)
     pads = [_pad(padding, i, rank, n, Axis(k[i], s[i], d[i])) for i, n in enumerate(sizes)]
     window = tuple(Axis(k[i], s[i], d[i], *pads[i]) for i in range(rank))
+    if ceil_mode:
+        window = tuple(axis.ceil(n) for n, axis in zip(sizes, window, strict=True))
     for i, (n, axis) in enumerate(zip(sizes, window, strict=True)):
         if axis.output_size(n) < 1:
             raise ValueError(
@@ -102,6 +123,66 @@ def axes(
                 f"expected at least {axis.extent - axis.lo - axis.hi} inputs, or more padding"
             )
     return window
+
+
+def transposed_axes(
+    sizes: Sequence[int],
+    kernel: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = None,
+    output_padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+) -> tuple[tuple[Axis, ...], tuple[int, ...]]:
+    """The window of a transposed convolution, and its output's sizes `n = (m - 1) s + d (k - 1) + 1 - lo - hi + o`.
+
+    The window is that of the convolution which it is the adjoint of: one that maps those sizes to `sizes`.
+
+    Args:
+        sizes: the input's spatial sizes m.
+        kernel, stride, dilation: an int for all axes, or one for each.
+        padding: as in `axes`, but of names only "VALID" and "SAME", which makes `n = s m`.
+        output_padding: o, less than the stride: which of the s sizes that a convolution maps to m.
+
+    Raises:
+        ValueError: as in `axes`; an output_padding that is not less than the stride.
+    """
+    rank = len(sizes)
+    k = per_axis("kernel", kernel, rank, least=1)
+    s = per_axis("stride", stride, rank, least=1)
+    d = per_axis("dilation", dilation, rank, least=1)
+    extra = per_axis("output_padding", output_padding, rank, least=0)
+    for o, each in zip(extra, s, strict=True):
+        if o >= each:
+            raise ValueError(f"output_padding: expected less than the stride, {each}, got {output_padding!r}")
+    window, out = [], []
+    for i, m in enumerate(sizes):
+        axis = Axis(k[i], s[i], d[i])
+        reach, o = axis.extent - axis.stride, extra[i]
+        if isinstance(padding, str) and padding.upper() == "SAME":
+            axis, o = axis._replace(lo=max(0, reach) // 2, hi=max(0, reach) - max(0, reach) // 2), max(o, -reach)
+        elif isinstance(padding, str) and padding.upper() != "VALID":
+            raise ValueError(f"padding: expected an int, pairs, None, 'SAME' or 'VALID', got {padding!r}")
+        else:
+            lo, hi = _pad(padding, i, rank, m, axis)
+            axis = axis._replace(lo=lo, hi=hi)
+        n = (m - 1) * axis.stride + axis.extent - axis.lo - axis.hi + o
+        if n < 1:
+            raise ValueError(
+                f"spatial axis {i}: padding ({axis.lo}, {axis.hi}) cuts off all of an output of "
+                f"{n + axis.lo + axis.hi}; expected less"
+            )
+        window.append(axis)
+        out.append(n)
+    return tuple(window), tuple(out)
+
+
+def bins(n: int, m: int) -> list[tuple[int, int]]:
+    """m windows (start, stop) that cover n elements evenly: `floor(i n / m)` to `ceil((i + 1) n / m)`, as in torch.
+
+    All are of one size where m divides n; elsewhere sizes differ by at most one, and neighbours may overlap.
+    """
+    return [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
 
 
 def _pad(padding: Padding, i: int, rank: int, n: int, axis: Axis) -> tuple[int, int]:

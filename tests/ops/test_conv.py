@@ -13,14 +13,22 @@ from jax import export
 
 from jconv import conv
 from jconv.ops import im2col
+from jconv.ops.lowerings import LOWERINGS, chunks
 from tests import oracles
 from tests.catalogue import fast_jit
 from tests.oracles import Case, Window, random_case
 
-LOWERINGS = ("lax", "im2col", "auto")
+ANY = ("lax", "im2col", "chunked", "kn2row", "auto")  # those that take every convolution
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 5e-5}  # float32, sums of at most some hundred products
 
 Numbers = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def lowerings(case: Case) -> list[str]:
+    """The lowerings that take this case."""
+    depthwise = case.groups == case.x[-1]
+    matmul = case.groups == 1 and set(case.window.kernel) == {1}
+    return [*ANY, *["shift"] * depthwise, *["matmul"] * matmul]
 
 
 def options(case: Case) -> dict:
@@ -48,7 +56,7 @@ def computed(cases: list[Case], numbers: list[Numbers], dtype: str) -> list[dict
         results = []
         for case, (x, kernel, dy) in zip(cases, numbers, strict=True):
             results.append({})
-            for lowering in LOWERINGS:
+            for lowering in lowerings(case):
                 y, back = jax.vjp(partial(conv, lowering=lowering, **options(case)), x, kernel)
                 results[-1][lowering] = (y, *back(dy))
         return results
@@ -62,8 +70,14 @@ def compare(case: Case, results: dict[str, Numbers], right: Numbers, **close: An
             np.testing.assert_allclose(g, r, err_msg=f"{lowering}, {name} of {case}", **close)
 
 
-@pytest.mark.parametrize("seed", range(32))
-def test_every_lowering_is_the_oracle(seed: int) -> None:
+CHUNKS = (300, 3000, chunks.CHUNK)  # bytes: bands of an image, some images, everything at once
+SEEDS = [*range(16), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(16, 128))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_lowering_is_the_oracle(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,048 random convolutions, in value and both gradients."""
+    monkeypatch.setattr(chunks, "CHUNK", CHUNKS[seed % 3])
     rng = np.random.default_rng(seed)
     cases = [random_case(rng) for _ in range(16)]
     numbers = [random_numbers(rng, case) for case in cases]
@@ -80,6 +94,11 @@ def test_every_lowering_is_the_oracle_in_float64(rng: np.random.Generator) -> No
     for case, given, results in zip(cases, numbers, found, strict=True):
         assert {r.dtype for r in jax.tree.leaves(results)} == {jnp.dtype("float64")}
         compare(case, results, expected(case, given), rtol=1e-10, atol=1e-10)
+
+
+def test_every_lowering_is_among_them() -> None:
+    cases = [random_case(np.random.default_rng(seed)) for seed in range(100)]
+    assert {name for case in cases for name in lowerings(case)} == {"auto", *LOWERINGS}
 
 
 def test_the_random_cases_are_of_every_kind() -> None:
@@ -190,7 +209,7 @@ def f32(a: np.ndarray) -> jax.Array:
     return jnp.asarray(a, jnp.float32)
 
 
-@pytest.fixture(params=LOWERINGS)
+@pytest.fixture(params=ANY)
 def lowering(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -311,16 +330,16 @@ def test_numpy_arrays_and_lists_of_numbers_are_welcome(arrays) -> None:
 # The lowering follows the platform that the program is for
 
 
-@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm", "tpu"])
 def test_auto_chooses_where_the_program_will_run(platform: str) -> None:
     def text(lowering: str) -> str:
-        f = jax.jit(partial(conv, stride=2, lowering=lowering))
-        shapes = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1, 9, 9, 3), (3, 3, 3, 8)))
+        f = jax.jit(jax.grad(lambda x, k: conv(x, k, groups=8, lowering=lowering).sum(), (0, 1)))
+        shapes = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1, 9, 9, 8), (3, 3, 1, 8)))
         return export.export(f, platforms=[platform])(*shapes).mlir_module()
 
     convolution = "stablehlo.convolution"
     assert convolution in text("lax")
-    assert convolution not in text("im2col")
+    assert convolution not in text("shift")
     assert (convolution in text("auto")) == (platform != "cpu")
 
 

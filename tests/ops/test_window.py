@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,9 +43,28 @@ def test_two_thousand_axes_by_counting() -> None:
 def _check(axis: Axis, n: int) -> None:
     windows = meetings(axis, n)
     assert axis.output_size(n) == len(windows)
-    assert axis.valid_taps(n) == sum(0 <= i < n for taps in windows for i in taps)
+    assert axis.taps(n) == [sum(0 <= i < n for i in taps) for taps in windows]
+    assert axis.valid_taps(n) == sum(axis.taps(n))
     for taps in windows:
         assert axis.extent == taps[-1] - taps[0] + 1
+
+
+def test_ceil_adds_the_window_that_is_due() -> None:
+    added = 0
+    for axis, n in random_axes(2000):
+        windows = len(meetings(axis, n))
+        start = windows * axis.stride - axis.lo
+        beyond = start + axis.extent - (n + axis.hi)
+        due = beyond < axis.stride and start < n  # elements are left for it, and it begins before x ends
+        ceiled = axis.ceil(n)
+        assert ceiled == (axis._replace(over=beyond) if due else axis)
+        assert ceiled.output_size(n) == windows + due
+        assert ceiled.valid_taps(n) == sum(ceiled.taps(n))
+        if windows + due:
+            k, s, d, lo, hi, _ = axis
+            assert axes((n,), k, stride=s, padding=[(lo, hi)], dilation=d, ceil_mode=True) == (ceiled,)
+        added += due
+    assert 100 < added < 1900
 
 
 def test_a_wrong_count_is_noticed() -> None:
@@ -137,5 +157,6 @@ ERRORS = [
 
 @pytest.mark.parametrize(("options", "message"), ERRORS)
 def test_errors_say_what_was_expected(options: dict, message: str) -> None:
+    settings: dict[str, Any] = {"padding": 0} | options
     with pytest.raises(ValueError, match=message):
-        axes((8, 6), **{"padding": 0} | options)
+        axes((8, 6), **settings)

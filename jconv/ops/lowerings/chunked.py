@@ -1,4 +1,4 @@
-"""A convolution as im2col in chunks: some images at a time, their windows laid out as rows in a buffer that stays in cache.
+"""A convolution as im2col in chunks: some images at a time, their windows laid out as rows that stay in cache.
 
 The patches of a whole batch are `window` times as large as x, and writing them to fresh memory takes longer than the
 matmul that reads them. Those of a chunk are written, multiplied and forgotten. Groups are the batch of one batched
@@ -44,13 +44,13 @@ def kernel_gradient(x: jax.Array, y: jax.Array, form: Form) -> jax.Array:
     groups, channels = form.groups // m, channels * m
     wide = np.promote_types(x.dtype, np.float32)
 
-    def block(x: jax.Array, y: jax.Array) -> jax.Array:
-        rows = _rows(by_group(x, groups), combs)
+    def block(x: jax.Array, y: jax.Array, first: Comb) -> jax.Array:
+        rows = _rows(by_group(x, groups), (first, *combs[1:]))
         columns = by_group(y, groups).reshape(groups, rows.shape[1], -1)
         return lax.dot_general(columns, rows, (((1,), (1,)), ((0,), (0,))), preferred_element_type=wide)
 
     size = math.prod(form.out) * form.taps * x.shape[-1] * x.dtype.itemsize
-    total = sum_over_batch(block, x, y, size)  # (groups, features of a group, taps * channels)
+    total = sum_over_batch(block, x, y, combs[0], size)  # (groups, features of a group, taps * channels)
     total = total.reshape(groups, -1, *window, channels)
     total = jnp.moveaxis(total, (0, 1), (-2, -1))  # (*window, channels, groups, features of a group)
     return diagonal(total, m).reshape(*window, -1, features).astype(x.dtype)
@@ -63,7 +63,7 @@ def _correlate(
     x: jax.Array, kernel: jax.Array, axes: Sequence[list[Comb]], sizes: Sequence[int], groups: int
 ) -> jax.Array:
     """x read by every phase's taps, times the kernel's: (N, *sizes, features)."""
-    *window, channels, features = kernel.shape
+    *_, channels, features = kernel.shape
     todo = []
     for combs in taps.phases(axes):
         index = np.ix_(*(c.taps for c in combs))
@@ -75,19 +75,19 @@ def _correlate(
         x = by_group(x, groups)
         parts = []
         for i, (combs, columns) in enumerate(todo):
-            combs = (first[i // (len(todo) // len(first))], *combs[1:])
-            shape = (groups, x.shape[1], *(c.count for c in combs), features // groups)
+            here = (first[i // (len(todo) // len(first))], *combs[1:])
+            shape = (groups, x.shape[1], *(c.out for c in here), features // groups)
             if not columns.size:  # the kernel is smaller than the stride
                 parts.append(jnp.zeros(shape, x.dtype))
                 continue
             wide = np.promote_types(x.dtype, np.float32)
-            rows = _rows(x, combs)
+            rows = _rows(x, here)
             part = lax.dot_general(rows, columns, (((2,), (1,)), ((0,), (0,))), preferred_element_type=wide)
             parts.append(part.astype(x.dtype).reshape(shape))
         y = taps.interleave(parts, [len(a) for a in axes], (size, *sizes[1:]), 2)
         return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], features)
 
-    most = max((columns.shape[1] * math.prod(c.count for c in combs) for combs, columns in todo), default=0)
+    most = max((columns.shape[1] * math.prod(c.out for c in combs) for combs, columns in todo), default=0)
     return over_batch(block, x, axes[0], (*sizes, features), most * groups * x.dtype.itemsize)
 
 

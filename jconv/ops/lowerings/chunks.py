@@ -1,6 +1,7 @@
 """A batch in chunks, channels by groups: what the lowerings that work in cache share."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,9 +46,44 @@ def diagonal(blocks: jax.Array, merge: int) -> jax.Array:
 
 def _chunks(n: int, size: int) -> int:
     """Into how many equal parts to cut n things of `size` bytes each; as few as let one fit in CHUNK."""
-    if not isinstance(n, int):
-        return 1  # a symbolic size, in an export
     return next((c for c in range(1, n + 1) if n % c == 0 and n // c * size <= CHUNK), max(n, 1))
+
+
+class _Cut(NamedTuple):
+    """How a batch is cut into chunks of images and, where one image is too large, bands of its first axis.
+
+    A chunk takes every chunks-th image, so that a batch which is split over devices stays where it is.
+    """
+
+    chunks: int
+    bands: int
+    first: list[Comb]
+    """The phases of the first axis within a band."""
+    step: int
+    height: int
+    """Input elements from one band to the next, and of one band."""
+
+    def part(self, x: jax.Array, i: jax.Array, step: int, height: int) -> jax.Array:
+        """The part i of an array that is `step` from band to band."""
+        x = x.reshape(x.shape[0] // self.chunks, self.chunks, *x.shape[1:])
+        start = (0, i // self.bands, i % self.bands * step, *[0] * (x.ndim - 3))
+        return lax.dynamic_slice(x, start, (x.shape[0], 1, height, *x.shape[3:]))[:, 0]
+
+
+def _cut(x: jax.Array, first: list[Comb], size: int) -> tuple[jax.Array, _Cut]:
+    """How to cut x, whose images need `size` bytes each; and x, padded along its first axis if that is cut."""
+    images, count, stride = x.shape[0], first[0].out, first[0].stride
+    chunks = _chunks(images, size) if isinstance(images, int) else 1  # a symbolic size, in an export
+    bands = _chunks(count, -(-size // count)) if isinstance(images, int) and chunks == images else 1
+    if bands == 1:
+        return x, _Cut(chunks, 1, first, 0, x.shape[1])
+    starts = [s for c in first for s in c.starts]
+    low, high = min(starts, default=0), max(starts, default=0)
+    last = (count - 1) * stride + high + 1
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (-low, last - x.shape[1], 0), *[(0, 0, 0)] * (x.ndim - 2)])
+    rows = count // bands
+    first = [c._replace(out=rows, starts=tuple(s - low for s in c.starts)) for c in first]
+    return x, _Cut(chunks, bands, first, rows * stride, (rows - 1) * stride + high - low + 1)
 
 
 def over_batch(
@@ -57,50 +93,33 @@ def over_batch(
     shape: Sequence[int],
     size: int,
 ) -> jax.Array:
-    """`block` over parts of the batch, and over parts of the first axis where one image is already too large.
-
-    A part takes every chunks-th image, so that a batch which is split over devices stays where it is.
-    """
-    chunks = _chunks(len(x), size)
-    count, phases = first[0].count, len(first)
-    bands = _chunks(count, -(-size // count)) if chunks == len(x) else 1
-    if chunks * bands == 1:
+    """`block(x, phases of the first axis, its output size)` over the parts of a batch, put together: (N, *shape)."""
+    x, cut = _cut(x, first, size)
+    if cut.chunks * cut.bands == 1:
         return block(x, first, shape[0])
-    n, rows = len(x) // chunks, count // bands
-    low = min((s for c in first for s in c.starts), default=0)
-    high = max((s for c in first for s in c.starts), default=0)
-    stride = first[0].stride
-    if bands > 1:  # the border of the first axis, so that a band is a slice
-        last = (count - 1) * stride + high + 1
-        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (-low, last - x.shape[1], 0), *[(0, 0, 0)] * (x.ndim - 2)])
-        first = [c._replace(count=rows, starts=tuple(s - low for s in c.starts)) for c in first]
-    height = (rows - 1) * stride + high - low + 1 if bands > 1 else x.shape[1]
-    x = x.reshape(n, chunks, *x.shape[1:])
-    tall = rows * phases if bands > 1 else shape[0]
+    tall = cut.first[0].out * len(first) if cut.bands > 1 else shape[0]
 
     def body(i: jax.Array, y: jax.Array) -> jax.Array:
-        chunk, band = i // bands, i % bands
-        part = lax.dynamic_slice(
-            x, (0, chunk, band * (rows * stride), *[0] * (x.ndim - 3)), (n, 1, height, *x.shape[3:])
-        )
-        part = block(part.reshape(n, height, *x.shape[3:]), first, tall)
-        return lax.dynamic_update_slice(y, part[:, None], (0, chunk, band * tall, *[0] * (x.ndim - 3)))
+        part = block(cut.part(x, i, cut.step, cut.height), cut.first, tall)
+        at = (0, i // cut.bands, i % cut.bands * tall, *[0] * (y.ndim - 3))
+        return lax.dynamic_update_slice(y, part[:, None], at)
 
-    y = lax.fori_loop(0, chunks * bands, body, lax.full_like(x, 0, shape=(n, chunks, tall * bands, *shape[1:])))
-    return y.reshape(n * chunks, *y.shape[2:])[:, : shape[0]]
+    y = lax.full_like(x, 0, shape=(x.shape[0] // cut.chunks, cut.chunks, tall * cut.bands, *shape[1:]))
+    y = lax.fori_loop(0, cut.chunks * cut.bands, body, y)
+    return y.reshape(x.shape[0], *y.shape[2:])[:, : shape[0]]
 
 
 def sum_over_batch(
-    block: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, y: jax.Array, size: int
+    block: Callable[[jax.Array, jax.Array, Comb], jax.Array], x: jax.Array, y: jax.Array, first: Comb, size: int
 ) -> jax.Array:
-    """The sum of `block` over parts of the batch."""
-    chunks = _chunks(len(x), size)
-    if chunks == 1:
-        return block(x, y)
-    x, y = (a.reshape(len(a) // chunks, chunks, *a.shape[1:]) for a in (x, y))
+    """The sum of `block(x, y, comb of the first axis)` over the parts of a batch."""
+    x, cut = _cut(x, [first], size)
+    if cut.chunks * cut.bands == 1:
+        return block(x, y, first)
+    tall = cut.first[0].out
 
-    def at(i: jax.Array | int) -> jax.Array:
-        return block(*(lax.dynamic_index_in_dim(a, i, 1, keepdims=False) for a in (x, y)))
+    def at(i: jax.Array) -> jax.Array:
+        return block(cut.part(x, i, cut.step, cut.height), cut.part(y, i, tall, tall), cut.first[0])
 
-    zero = lax.full_like(x, 0, np.promote_types(x.dtype, np.float32), jax.eval_shape(at, 0).shape)
-    return lax.fori_loop(0, chunks, lambda i, total: total + at(i), zero)
+    zero = lax.full_like(x, 0, np.promote_types(x.dtype, np.float32), jax.eval_shape(at, jnp.int32(0)).shape)
+    return lax.fori_loop(0, cut.chunks * cut.bands, lambda i, total: total + at(i), zero)

@@ -4,6 +4,7 @@ Chellapilla, Puri & Simard 2006, "High Performance Convolutional Neural Networks
 """
 
 import itertools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -47,11 +48,11 @@ LOWERING = Lowering(forward, *transposed(forward), fits=lambda form, channels, f
 
 def im2col(
     x: jax.Array,
-    kernel: int | tuple[int, ...],
+    kernel: int | Sequence[int],
     *,
-    stride: int | tuple[int, ...] = 1,
+    stride: int | Sequence[int] = 1,
     padding: Padding = 0,
-    dilation: int | tuple[int, ...] = 1,
+    dilation: int | Sequence[int] = 1,
 ) -> jax.Array:
     """The patches of x that a convolution multiplies by its kernel.
 

@@ -1,8 +1,8 @@
 """A convolution as a matmul and then a sum of shifts: every position of the input times every tap, shifted and added.
 
-The reverse order of im2col: nothing is laid out before the matmul, and what comes after it is one fused loop. The matmul is
-over the positions of the input, so that a strided convolution would compute what it does not need; its input gradient,
-which reads y at every position, does not. In chunks, as in `chunked`.
+The reverse order of im2col: nothing is laid out before the matmul, and what comes after it is one fused loop. The
+matmul is over the positions of the input, so that a strided convolution would compute what it does not need; its input
+gradient, which reads y at every position, does not. In chunks, as in `chunked`.
 
 Vasudevan, Anderson & Gregg 2017, "Parallel Multi Channel Convolution using General Matrix Multiplication",
 arXiv:1704.04428, section III.B.
@@ -30,15 +30,15 @@ __all__ = ["LOWERING"]
 def forward(x: jax.Array, kernel: jax.Array, form: Form) -> jax.Array:
     """(x, kernel) -> y."""
     axes = [taps.forward(a, n) for a, n in zip(form.window, form.sizes, strict=True)]
-    wide, groups = merge(kernel, form.groups)
-    return _correlate(x, wide, axes, form.out, groups)
+    columns, groups = _columns(kernel, form.groups)
+    return _correlate(x, columns.swapaxes(1, 2).reshape(groups, columns.shape[2], -1), 1, axes, form, form.out)
 
 
 def input_gradient(kernel: jax.Array, y: jax.Array, form: Form) -> jax.Array:
     """(kernel, y) -> x."""
     axes = [taps.backward(a, n) for a, n in zip(form.window, form.sizes, strict=True)]
-    wide, groups = merge(taps.swapped(kernel, form.groups), form.groups)
-    return _correlate(y, wide, axes, form.sizes, groups)
+    columns, groups = _columns(kernel, form.groups)
+    return _correlate(y, columns.reshape(groups, -1, columns.shape[-1]), 2, axes, form, form.sizes)
 
 
 def fits(form: Form, channels: int, features: int) -> str:
@@ -50,20 +50,30 @@ def fits(form: Form, channels: int, features: int) -> str:
 LOWERING = Lowering(forward, input_gradient, chunked.LOWERING.kernel, fits)
 
 
+def _columns(kernel: jax.Array, groups: int) -> tuple[jax.Array, int]:
+    """The kernel by groups, merged where they are narrow: (groups, taps, channels, features); and their number."""
+    kernel, groups = merge(kernel, groups)
+    columns = kernel.reshape(-1, kernel.shape[-2], groups, kernel.shape[-1] // groups)
+    return jnp.moveaxis(columns, 2, 0), groups
+
+
 def _correlate(
-    x: jax.Array, kernel: jax.Array, axes: Sequence[list[Comb]], sizes: Sequence[int], groups: int
+    x: jax.Array, columns: jax.Array, contract: int, axes: Sequence[list[Comb]], form: Form, sizes: Sequence[int]
 ) -> jax.Array:
-    """x times every tap of the kernel, each shifted to where it is read, and summed: (N, *sizes, features)."""
-    *window, channels, features = kernel.shape
-    columns = kernel.reshape(-1, channels, groups, features // groups)
-    columns = jnp.moveaxis(columns, 2, 0).swapaxes(1, 2).reshape(groups, channels, -1)  # (groups, channels, taps * f)
+    """x times every tap, each product shifted to where it is read, and summed: (N, *sizes, features).
+
+    Args:
+        columns: (groups, channels, taps * features), or its transpose; `contract` is the axis of channels.
+    """
+    groups, channels = len(columns), columns.shape[contract]
+    features = columns.size // (channels * form.taps)  # of all groups
     wide = np.promote_types(x.dtype, np.float32)
-    indices = list(itertools.product(*map(range, window)))
+    indices = list(itertools.product(*(range(a.kernel) for a in form.window)))
 
     def block(x: jax.Array, first: list[Comb], size: int) -> jax.Array:
         x = by_group(x, groups)
         products = lax.dot_general(
-            x.reshape(groups, -1, channels), columns, (((2,), (1,)), ((0,), (0,))), preferred_element_type=wide
+            x.reshape(groups, -1, channels), columns, (((2,), (contract,)), ((0,), (0,))), preferred_element_type=wide
         ).reshape(*x.shape[:-1], len(indices), features // groups)
         parts = []
         for combs in taps.phases([first, *axes[1:]]):
@@ -72,7 +82,7 @@ def _correlate(
                 tap = indices.index(tuple(t for t, _ in pairs))
                 one = [c._replace(starts=(start,), taps=(t,)) for c, (t, start) in zip(combs, pairs, strict=True)]
                 reads += taps.slices(products[..., tap, :], one, 2)
-            shape = (groups, x.shape[1], *(c.count for c in combs), features // groups)
+            shape = (groups, x.shape[1], *(c.out for c in combs), features // groups)
             parts.append(reduce(operator.add, reads) if reads else lax.full_like(x, 0, wide, shape))
         y = taps.interleave([p.astype(x.dtype) for p in parts], [len(a) for a in axes], (size, *sizes[1:]), 2)
         return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], features)

@@ -20,7 +20,9 @@ def _read(x: jax.Array, form: Form) -> jax.Array:
 
 def _dot(a: jax.Array, b: jax.Array, contract: tuple[int, int]) -> jax.Array:
     wide = np.promote_types(a.dtype, np.float32)
-    return lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((), ())), preferred_element_type=wide).astype(a.dtype)
+    return lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((), ())), preferred_element_type=wide).astype(
+        a.dtype
+    )
 
 
 def forward(x: jax.Array, kernel: jax.Array, form: Form) -> jax.Array:

@@ -1,7 +1,7 @@
 """A depthwise convolution as shifted products: no patches and no matmul, a sum over taps of one shift times one number.
 
 For convolutions with one channel a group. The forward pass and the input gradient are one fused loop each; the kernel
-gradient is one reduction with an accumulator for each tap, over each image on its own, so that the images run in parallel.
+gradient is one reduction with an accumulator for each tap, over each image on its own, so that images run in parallel.
 """
 
 import operator
@@ -47,7 +47,7 @@ def kernel_gradient(x: jax.Array, y: jax.Array, form: Form) -> jax.Array:
 
     sums = lax.reduce(products, [np.zeros((), wide)] * len(products), add, spatial)  # (N, features) for each tap
     kernel = jnp.stack([s.sum(0) for s in sums])
-    return kernel.reshape(form.shape("kernel", x.shape, y.shape)[:-2] + (1, -1)).astype(y.dtype)
+    return kernel.reshape((*form.shape("kernel", x.shape, y.shape)[:-2], 1, -1)).astype(y.dtype)
 
 
 def fits(form: Form, channels: int, features: int) -> str:
@@ -67,6 +67,6 @@ def _sum_of_shifts(x: jax.Array, kernel: jax.Array, combs: tuple[taps.Comb, ...]
     wide = np.promote_types(x.dtype, np.float32)
     weights = kernel[np.ix_(*(c.taps for c in combs))].reshape(-1, kernel.shape[-1]).astype(wide)
     if not len(weights):  # the kernel is smaller than the stride
-        return jnp.zeros((len(x), *(c.count for c in combs), x.shape[-1]), x.dtype)
+        return jnp.zeros((x.shape[0], *(c.out for c in combs), x.shape[-1]), x.dtype)
     read = taps.slices(x, combs, 1)
     return reduce(operator.add, (r.astype(wide) * w for r, w in zip(read, weights, strict=True))).astype(x.dtype)

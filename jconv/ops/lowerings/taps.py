@@ -23,7 +23,7 @@ class Comb(NamedTuple):
     """Along one axis, output p is the sum over i of `input[p * stride + starts[i]] * kernel[taps[i]]`."""
 
     stride: int
-    count: int
+    out: int
     starts: tuple[int, ...]
     taps: tuple[int, ...]
 
@@ -60,7 +60,7 @@ def slices(x: jax.Array, combs: Sequence[Comb], first: int) -> list[jax.Array]:
     """What each tap reads, in row-major order; x's spatial axes begin at `first`; zeros lie beyond its borders."""
     pads, spans = [(0, 0, 0)] * x.ndim, []
     for i, comb in enumerate(combs, start=first):
-        span = (comb.count - 1) * comb.stride + 1
+        span = (comb.out - 1) * comb.stride + 1
         lo = max(0, -min(comb.starts, default=0))
         pads[i] = (lo, max(0, max(comb.starts, default=0) + span - x.shape[i]), 0)
         spans.append((lo, span))
@@ -85,7 +85,9 @@ def interleave(parts: Sequence[jax.Array], counts: Sequence[int], sizes: Sequenc
         for i in range(rank):
             order += [rank + first + i, i]
         whole = stacked.transpose(*order, *range(rank + first + rank, stacked.ndim)).reshape(
-            *shape[:first], *(s * c for s, c in zip(shape[first : first + rank], counts, strict=True)), *shape[first + rank :]
+            *shape[:first],
+            *(s * c for s, c in zip(shape[first : first + rank], counts, strict=True)),
+            *shape[first + rank :],
         )
     limits = [*whole.shape]
     limits[first : first + len(sizes)] = sizes
