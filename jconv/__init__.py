@@ -2,7 +2,9 @@
 
 from jconv import layers, models, ops
 from jconv.ops.conv import conv
+from jconv.ops.conv_transpose import conv_transpose
+from jconv.ops.explain import explain
 
 __version__ = "0.1.0"
 
-__all__ = ["conv", "layers", "models", "ops"]
+__all__ = ["conv", "conv_transpose", "explain", "layers", "models", "ops"]

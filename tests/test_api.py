@@ -64,8 +64,18 @@ def undocumented(value: Any) -> list[str]:
 
 POSITIONAL = (
     *("self", "x", "kernel", "bias", "mean", "var", "scale", "params", "state", "key", "run", "values"),
-    *("name", "path", "prefix", "layer", "kind", "depth", "pattern", "at"),
+    *("rows", "first", "second", "bias_bn"),
+    *("name", "path", "prefix", "model", "layer", "kind", "depth", "pattern", "at"),
 )
+SUBJECTS = {  # what a function is of, beside arrays and names
+    "overlap_map": ("stride",),
+    "col2im": ("sizes",),
+    "conv_matrix": ("sizes",),
+    "depthwise": ("channels",),
+    "depthwise_separable": ("features",),
+    "spatially_separable": ("features",),
+    "flattened": ("features",),
+}
 
 
 @pytest.mark.parametrize("name", CALLABLES)
@@ -81,7 +91,11 @@ def test_options_of_methods_are_keyword_only(name: str) -> None:
 def by_position(f: Callable) -> list[str]:
     """Arguments that are neither arrays, names nor layers and may be given by position."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [n for n, p in inspect.signature(f).parameters.items() if p.kind in kinds and n not in POSITIONAL]
+    return [
+        n
+        for n, p in inspect.signature(f).parameters.items()
+        if p.kind in kinds and n not in (*POSITIONAL, *SUBJECTS.get(f.__name__, ()))
+    ]
 
 
 LAYERS = {name: kind for name, kind in CLASSES.items() if issubclass(kind, Layer)}

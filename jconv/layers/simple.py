@@ -1,4 +1,4 @@
-"""Layers without parameters: activations, pooling, and the random ones that act in training only."""
+"""Layers without parameters: activations, rearrangements, and the random ones that act in training only."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -14,15 +14,17 @@ from jconv.ops.window import Padding
 
 __all__ = [
     "Activation",
-    "AvgPool",
-    "BlurPool",
+    "ChannelShuffle",
+    "DepthToSpace",
     "DropPath",
     "Dropout",
+    "FixedFilter",
     "Flatten",
-    "GlobalAvgPool",
+    "Function",
     "Identity",
-    "MaxPool",
     "PadChannels",
+    "SpaceToDepth",
+    "Upsample",
 ]
 
 _IN_JAX_NN = """elu gelu hard_sigmoid hard_swish leaky_relu log_softmax mish relu relu6 selu sigmoid silu softmax
@@ -69,56 +71,6 @@ class Activation(Function):
 
 
 @dataclasses.dataclass(frozen=True)
-class MaxPool(Function):
-    """The largest value in each window: `jconv.ops.max_pool`. Padding None is `dilation * (kernel - 1) // 2`."""
-
-    kernel: int | Sequence[int]
-    _: KW_ONLY
-    stride: int | Sequence[int] | None = None
-    padding: Padding = None
-    dilation: int | Sequence[int] = 1
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return ops.max_pool(x, self.kernel, stride=self.stride, padding=self.padding, dilation=self.dilation)
-
-
-@dataclasses.dataclass(frozen=True)
-class AvgPool(Function):
-    """The mean of each window: `jconv.ops.avg_pool`. Padding None is `(kernel - 1) // 2`."""
-
-    kernel: int | Sequence[int]
-    _: KW_ONLY
-    stride: int | Sequence[int] | None = None
-    padding: Padding = None
-    count_include_pad: bool = True
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return ops.avg_pool(
-            x, self.kernel, stride=self.stride, padding=self.padding, count_include_pad=self.count_include_pad
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class BlurPool(Function):
-    """Low-pass, then sub-sample: `jconv.ops.blur_pool`."""
-
-    kernel: int = 3
-    _: KW_ONLY
-    stride: int | Sequence[int] = 2
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return ops.blur_pool(x, self.kernel, stride=self.stride)
-
-
-@dataclasses.dataclass(frozen=True)
-class GlobalAvgPool(Function):
-    """The mean over all spatial axes: (N, *spatial, C) -> (N, C)."""
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return ops.global_avg_pool(x)
-
-
-@dataclasses.dataclass(frozen=True)
 class Flatten(Function):
     """(N, *spatial, C) -> (N, prod(spatial) * C)."""
 
@@ -143,6 +95,73 @@ class PadChannels(Function):
             raise ValueError(f"PadChannels: expected at most {self.features} channels, got x of shape {x.shape}")
         x = x[:, *(slice(None, None, self.stride) for _ in x.shape[1:-1])]
         return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, extra)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Upsample(Function):
+    """x at `scale` times its resolution, or at a given `size`: `jconv.ops.resize`.
+
+    Followed by a Conv it is the up-sampling without a checkerboard of Odena et al. 2016: `jconv.ops.resize_conv`.
+    """
+
+    scale: float | Sequence[float] | None = None
+    _: KW_ONLY
+    size: int | Sequence[int] | None = None
+    method: str = "nearest"
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ops.resize(x, scale=self.scale, size=self.size, method=self.method)
+
+
+@dataclasses.dataclass(frozen=True)
+class SpaceToDepth(Function):
+    """Every block of positions as the channels of one: `jconv.ops.space_to_depth`."""
+
+    block: int | Sequence[int]
+    _: KW_ONLY
+    order: str = "block"
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ops.space_to_depth(x, block=self.block, order=self.order)
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthToSpace(Function):
+    """The channels of every position as a block of positions: `jconv.ops.depth_to_space`."""
+
+    block: int | Sequence[int]
+    _: KW_ONLY
+    order: str = "block"
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ops.depth_to_space(x, block=self.block, order=self.order)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelShuffle(Function):
+    """The channels dealt out anew among the groups of the next convolution: `jconv.ops.channel_shuffle`."""
+
+    groups: int
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ops.channel_shuffle(x, groups=self.groups)
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedFilter(Function):
+    """Each channel by a filter that is not learned, such as "sobel_x" or "gaussian": `jconv.ops.apply_filter`."""
+
+    name: str
+    _: KW_ONLY
+    size: int | None = None
+    sigma: float | None = None
+    stride: int | Sequence[int] = 1
+    padding: Padding = "REFLECT"
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ops.apply_filter(
+            x, self.name, size=self.size, sigma=self.sigma, stride=self.stride, padding=self.padding
+        )
 
 
 @dataclasses.dataclass(frozen=True)

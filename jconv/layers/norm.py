@@ -1,0 +1,179 @@
+"""Normalisation as layers: BatchNorm, LayerNorm, GroupNorm, and convolutions with a standardised kernel."""
+
+import dataclasses
+from dataclasses import KW_ONLY
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jconv import ops
+from jconv.layers.base import Layer, Params, State
+from jconv.layers.initializers import Initializer, ones, zeros
+from jconv.layers.parametric import Conv
+from jconv.ops.norm import ghosts, moments
+
+__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "StandardizedConv"]
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchNorm(Layer):
+    """`y = (x - mean) / sqrt(var + eps) * scale + bias` for each channel.
+
+    In training, mean and (biased) variance are the batch's, over all axes but the last, and the running ones in the
+    state move towards them: `running = (1 - momentum) * running + momentum * batch`, with the unbiased variance, as
+    torch does. In evaluation they are the running ones. Everything is computed in float32 or better.
+
+    Args:
+        momentum: how far the running statistics move in a step.
+        eps: added to the variance.
+        scale_init: `ones`, or `zeros` for the last BatchNorm of a residual branch.
+        axis_name: the mapped axis (`jax.pmap`, `jax.shard_map`) that splits the batch, if one does. Under `jax.jit`
+            with sharded arrays the batch is whole, and none is needed.
+        ghost: examples in a ghost batch. In training each is normalised by its own moments, and the running statistics
+            move once for each, in order; None is the whole batch. Devices then share the running statistics alone.
+
+    Parameters: scale, bias (C,). State: mean, var (C,). All float32.
+
+    References:
+        Ioffe & Szegedy 2015, arXiv:1502.03167, algorithms 1 and 2. Ghost batches: Hoffer, Hubara & Soudry 2017,
+        arXiv:1705.08741, algorithm 1.
+    """
+
+    _: KW_ONLY
+    momentum: float = 0.1
+    eps: float = 1e-5
+    scale_init: Initializer = ones
+    axis_name: str | None = None
+    ghost: int | None = None
+
+    def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
+        """Scale and bias, and the running statistics of a standard normal."""
+        shape = (x.shape[-1],)
+        return _affine(self.scale_init, key, x), {"mean": zeros(key, shape), "var": ones(key, shape)}
+
+    def apply(
+        self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> tuple[jax.Array, State]:
+        """(..., C) -> (..., C)."""
+        _check_channels(params, x)
+        if not train:
+            return ops.batch_norm(x, state["mean"], state["var"], **params, eps=self.eps), state
+        if self.ghost is not None:
+            return self._by_ghosts(params, state, ghosts(x, size=self.ghost))
+        mean, var, n = moments(x, axis_name=self.axis_name)
+        y = ops.batch_norm(x, mean, var, **params, eps=self.eps)
+        batch = {"mean": mean, "var": var * (n / max(n - 1, 1))}
+        running = {name: state[name] + self.momentum * (batch[name] - state[name]) for name in state}
+        return y, jax.tree.map(lambda new, old: new.astype(old.dtype), running, state)
+
+    def _by_ghosts(self, params: Params, state: State, x: jax.Array) -> tuple[jax.Array, State]:
+        """(ghosts, examples, ..., C) -> (N, ..., C), and the running statistics after a step for each ghost."""
+        mean, var = jax.vmap(lambda x: moments(x)[:2])(x)
+        y = jax.vmap(lambda *ghost: ops.batch_norm(*ghost, **params, eps=self.eps))(x, mean, var)
+        n = x[0].size // x.shape[-1]
+        batch = {"mean": mean, "var": var * (n / max(n - 1, 1))}
+        if self.axis_name is not None:
+            batch = lax.pmean(batch, self.axis_name)
+        keep = (
+            np.float32(1 - self.momentum) ** np.arange(len(x), -1, -1)[:, None]
+        )  # of the state, then of each ghost after it
+        running = {
+            name: keep[0] * state[name] + jnp.sum(self.momentum * keep[1:] * batch[name], axis=0) for name in state
+        }
+        return y.reshape(-1, *x.shape[2:]), jax.tree.map(lambda new, old: new.astype(old.dtype), running, state)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerNorm(Layer):
+    """`y = (x - mean) / sqrt(var + eps) * scale + bias` over the channels of each position: `jconv.ops.layer_norm`.
+
+    Args:
+        spatial: take the moments over the spatial axes too, so over each example.
+        eps: added to the variance.
+        scale_init: as in `BatchNorm`.
+
+    Parameters: scale, bias (C,), float32.
+
+    References:
+        Ba, Kiros & Hinton 2016, arXiv:1607.06450. Liu et al. 2022, "A ConvNet for the 2020s", arXiv:2201.03545.
+    """
+
+    _: KW_ONLY
+    spatial: bool = False
+    eps: float = 1e-5
+    scale_init: Initializer = ones
+
+    def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
+        """Scale and bias for x's channels."""
+        return _affine(self.scale_init, key, x), {}
+
+    def apply(
+        self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> tuple[jax.Array, State]:
+        """(N, ..., C) -> (N, ..., C)."""
+        _check_channels(params, x)
+        return ops.layer_norm(x, **params, spatial=self.spatial, eps=self.eps), state
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupNorm(Layer):
+    """`y = (x - mean) / sqrt(var + eps) * scale + bias` over groups of channels: `jconv.ops.group_norm`.
+
+    Args:
+        groups: groups of channels, 1 to C.
+        eps: added to the variance.
+        scale_init: as in `BatchNorm`.
+
+    Parameters: scale, bias (C,), float32.
+
+    References:
+        Wu & He 2018, arXiv:1803.08494.
+    """
+
+    groups: int
+    _: KW_ONLY
+    eps: float = 1e-5
+    scale_init: Initializer = ones
+
+    def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
+        """Scale and bias for x's channels."""
+        return _affine(self.scale_init, key, x), {}
+
+    def apply(
+        self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> tuple[jax.Array, State]:
+        """(N, ..., C) -> (N, ..., C)."""
+        _check_channels(params, x)
+        return ops.group_norm(x, **params, groups=self.groups, eps=self.eps), state
+
+
+@dataclasses.dataclass(frozen=True)
+class StandardizedConv(Conv):
+    """A `Conv` whose kernel is standardised before it meets x: `jconv.ops.standardize_kernel`.
+
+    Args:
+        scaled: divide the kernel by the root of its fan-in too, so that the variance of x is kept.
+        eps: added to the kernel's variance.
+
+    References:
+        Qiao et al. 2019, arXiv:1903.10520. Scaled: Brock, De & Smith 2021, arXiv:2101.08692.
+    """
+
+    _: KW_ONLY
+    scaled: bool = False
+    eps: float = 1e-6
+
+    def effective_kernel(self, params: Params) -> jax.Array:
+        """The standardised kernel."""
+        return ops.standardize_kernel(params["kernel"], scaled=self.scaled, eps=self.eps)
+
+
+def _affine(scale_init: Initializer, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> Params:
+    return {"scale": scale_init(key, (x.shape[-1],)), "bias": zeros(key, (x.shape[-1],))}
+
+
+def _check_channels(params: Params, x: jax.Array) -> None:
+    if x.shape[-1:] != params["scale"].shape:
+        raise ValueError(f"x: expected {params['scale'].shape[0]} channels in the last axis, got shape {x.shape}")
