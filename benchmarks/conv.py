@@ -1,39 +1,47 @@
 """How fast is a convolution? Every lowering, Flax and torch, forward and with both gradients.
 
-python -m benchmarks.conv                  # the table and the plot, in benchmarks/conv.md and benchmarks/conv.png
-python -m benchmarks.conv --tune           # each lowering by direction: the table that `auto` chooses from
-python -m benchmarks.conv --match ResNeXt  # only some of the convolutions
+python -m benchmarks.conv                  # the table and the plot: benchmarks/conv.md, benchmarks/conv.png
+python -m benchmarks.conv --match ResNeXt  # some of the convolutions, printed
+python -m benchmarks.conv --tune           # each lowering for each slot: jconv/ops/cpu.json, which `auto` chooses from
 """
 
 import argparse
+import dataclasses
 import json
 import math
+import os
+import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.report import times
+import jconv
+from benchmarks.report import machine, optional, table, times
 from benchmarks.shapes import SHAPES, Shape
-from jconv.ops.choose import choose
 from jconv.ops.lowerings import LOWERINGS, SLOTS, Form
 from jconv.ops.trilinear import solve
 from jconv.ops.window import axes
 
-Arrays = dict[str, jax.Array]
+torch = optional("torch")
+Run = Callable[[], Any]
+HERE = Path(__file__).parent
+TABLE = HERE.parent / "jconv/ops/cpu.json"
+SLOW = 0.5  # seconds; Flax's Conv is lax's, and is not measured where that takes longer
+CANDIDATES = ("lax", "chunked", "kn2row")  # of a dense convolution, for `auto`; im2col needs too much memory
 
 
 def form_of(s: Shape) -> Form:
     """The convolution that a shape describes."""
-    window = axes((s.size,) * s.rank, s.kernel, stride=s.stride, padding=None)
-    return Form((s.size,) * s.rank, window, s.groups)
+    sizes = (s.size,) * s.rank
+    return Form(sizes, axes(sizes, s.kernel, stride=s.stride, dilation=s.dilation), s.groups)
 
 
-def arrays_of(s: Shape) -> Arrays:
+def arrays_of(s: Shape) -> dict[str, jax.Array]:
     """Random x, kernel and y."""
     rng = np.random.default_rng(0)
     x = (s.batch, *(s.size,) * s.rank, s.channels)
@@ -43,36 +51,210 @@ def arrays_of(s: Shape) -> Arrays:
     return {slot: jax.device_put(rng.standard_normal(shape, np.float32)) for slot, shape in made}
 
 
-def tune(s: Shape) -> dict[str, dict[str, float]]:
-    """Milliseconds of every lowering that fits, for each slot that may be open."""
-    form, arrays = form_of(s), arrays_of(s)
-    found = {}
-    for slot in ("y", "x", "kernel"):
-        names = [n for n, lowering in LOWERINGS.items() if not lowering.fits(form, s.channels, s.features)]
-        given = {k: v for k, v in arrays.items() if k != slot}
-        runs = []
-        for name in names:
-            f = jax.jit(lambda given, slot=slot, name=name: solve(slot, form, name, **given))
-            runs.append(partial(f, given))
-        found[slot] = dict(zip(names, (round(1e3 * t, 3) for t in times(*runs)), strict=True))
-    return found
+def tune() -> None:
+    """Measure every candidate for every slot of the dense shapes, and write the table."""
+    rows = []
+    for s in SHAPES:
+        if s.groups > 1 or s.kernel == 1:
+            continue
+        form, arrays = form_of(s), arrays_of(s)
+        row: dict[str, Any] = {"shape": str(s)}
+        row["of"] = {
+            "sizes": form.sizes, "window": form.window, "groups": form.groups,
+            "batch": s.batch, "channels": s.channels, "features": s.features,
+        }  # fmt: skip
+        for slot in ("y", "x", "kernel"):
+            given = {k: v for k, v in arrays.items() if k != slot}
+            names = [n for n in CANDIDATES if (slot, n) != ("kernel", "kn2row")]  # which is chunked's
+            runs = [partial(jax.jit(partial(solve, slot, form, n)), **given) for n in names]
+            found = times(*runs, repeats=9, budget=2.0)
+            row[slot] = {n: float(f"{1e3 * t:.3g}") for n, t in zip(names, found, strict=True)}
+        rows.append(row)
+        print(s, *(f"{slot}: {row[slot]}" for slot in ("y", "x", "kernel")), sep=" | ", file=sys.stderr, flush=True)
+    lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
+    about = json.dumps(f"python -m benchmarks.conv --tune; milliseconds, float32; {machine()}", ensure_ascii=False)
+    TABLE.write_text(f'{{"about": {about},\n"rows": [\n{lines}\n]}}\n')
+
+
+@dataclasses.dataclass
+class Way:
+    """One way to compute a convolution: forward, and forward with both gradients."""
+
+    forward: Run
+    both: Run
+    bytes: int | None = None
+    """Of arguments, result and temporaries, forward with gradients."""
+
+
+def by_jax(conv: Callable, arrays: dict[str, jax.Array]) -> Way:
+    """A JAX function of x and kernel."""
+
+    def both(x: jax.Array, kernel: jax.Array, y: jax.Array) -> Any:
+        value, transpose = jax.vjp(conv, x, kernel)
+        return value, transpose(y)
+
+    x, kernel, y = arrays.values()
+    compiled = jax.jit(both).lower(x, kernel, y).compile()
+    memory = compiled.memory_analysis()
+    used = memory and memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return Way(partial(jax.jit(conv), x, kernel), partial(compiled, x, kernel, y), used)
+
+
+def by_flax(s: Shape, arrays: dict[str, jax.Array]) -> dict[str, Way]:
+    """Linen's and NNX's Conv."""
+    from flax import linen, nnx
+
+    form = form_of(s)
+    options: dict[str, Any] = {
+        "kernel_size": (s.kernel,) * s.rank, "strides": (s.stride,) * s.rank, "use_bias": False,
+        "padding": [(a.lo, a.hi) for a in form.window], "kernel_dilation": s.dilation, "feature_group_count": s.groups,
+    }  # fmt: skip
+    old = linen.Conv(s.features, **options)
+    graph, state = nnx.split(nnx.Conv(s.channels, s.features, rngs=nnx.Rngs(0), **options))
+
+    def new(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        replaced = jax.tree.map(lambda _: kernel, state)
+        return nnx.merge(graph, replaced)(x)
+
+    return {
+        "Linen": by_jax(lambda x, kernel: old.apply({"params": {"kernel": kernel}}, x), arrays),
+        "NNX": by_jax(new, arrays),
+    }
+
+
+def by_torch(s: Shape, arrays: dict[str, jax.Array]) -> Way | None:
+    """torch's convolution, channels last, by oneDNN."""
+    if torch is None or s.rank == 3:
+        return None
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    form, rank = form_of(s), s.rank
+    first = (0, rank + 1, *range(1, rank + 1))
+
+    def images(a: jax.Array) -> Any:
+        return torch.from_numpy(np.array(a)).permute(first)
+
+    x, y = images(arrays["x"]), images(arrays["y"])
+    kernel = torch.from_numpy(np.array(arrays["kernel"])).permute(rank + 1, rank, *range(rank))
+    kernel = kernel.contiguous(memory_format=torch.channels_last) if rank == 2 else kernel.contiguous()
+    f = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d}[rank]
+    options = {"stride": s.stride, "padding": form.window[0].lo, "dilation": s.dilation, "groups": s.groups}
+
+    def forward() -> Any:
+        with torch.no_grad():
+            return f(x, kernel, **options)
+
+    def both() -> Any:
+        a, b = x.detach().requires_grad_(), kernel.detach().requires_grad_()
+        value = f(a, b, **options)
+        return value, torch.autograd.grad(value, (a, b), y)
+
+    return Way(forward, both)
+
+
+def measure(s: Shape) -> dict[str, tuple[float, float, int | None]]:
+    """Seconds forward and with gradients, and bytes, of every way."""
+    arrays, form = arrays_of(s), form_of(s)
+    conv = partial(
+        jconv.conv, stride=s.stride, padding=[(a.lo, a.hi) for a in form.window], dilation=s.dilation, groups=s.groups
+    )
+    names = ["auto", *(n for n, one in LOWERINGS.items() if not one.fits(form, s.channels, s.features))]
+    ways = {name: by_jax(partial(conv, lowering=name), arrays) for name in names}
+    if seconds(ways["lax"].both) < SLOW:
+        ways |= by_flax(s, arrays)
+    if way := by_torch(s, arrays):
+        ways["torch"] = way
+    forward = times(*(w.forward for w in ways.values()), repeats=11, budget=0.2)
+    both = times(*(w.both for w in ways.values()), repeats=11, budget=0.4)
+    return {n: (f, b, w.bytes) for (n, w), f, b in zip(ways.items(), forward, both, strict=True)}
+
+
+def seconds(run: Run) -> float:
+    """Of the second call."""
+    jax.block_until_ready(run())
+    return times(run, repeats=1)[0]
+
+
+def mean(values: Sequence[float]) -> float:
+    """The geometric mean."""
+    return statistics.geometric_mean(values) if values else math.nan
 
 
 def main() -> None:
+    """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tune", action="store_true")
-    parser.add_argument("--match", default="")
+    parser.add_argument("--match", default="", help="only the convolutions whose kind or name has this in it")
+    parser.add_argument("--tune", action="store_true", help="write the table that auto chooses from")
     options = parser.parse_args()
+    if options.tune:
+        return tune()
+    found = {}
     for s in SHAPES:
-        if options.match not in f"{s.kind} {s}":
-            continue
-        found = tune(s)
-        form = form_of(s)
-        line = []
-        for slot, ms in found.items():
-            chosen = choose("cpu", slot, form, s.batch, s.channels, s.features).lowering
-            line.append(f"{slot}: " + " ".join(f"{'*' if n == chosen else ''}{n} {v:.2f}" for n, v in ms.items()))
-        print(f"{s.kind} | {s} | " + " | ".join(line), flush=True)
+        if options.match in f"{s.kind} {s}":
+            found[s] = measure(s)
+            each = (f"{n} {1e3 * f:.2f} {1e3 * b:.2f}" for n, (f, b, _) in found[s].items())
+            print(s, *each, sep=" | ", file=sys.stderr, flush=True)
+    text = report(found)
+    print(text)
+    if not options.match:
+        (HERE / "conv.md").write_text(text)
+        draw(found)
+
+
+Found = dict[Shape, dict[str, tuple[float, float, int | None]]]
+
+
+def report(found: Found) -> str:
+    """Two tables in Markdown: each convolution, and each kind of them."""
+    others = [n for n in (*LOWERINGS, "Linen", "NNX", "torch") if n != "lax"]
+    head = ["convolution", "lax", "auto", "auto / lax", "with gradients: lax", "auto", "auto / lax"]
+    head += [f"{n} / lax" for n in others] + ["auto / torch", "memory, auto / lax"]
+    rows, kinds = [], {}
+    for s, ways in found.items():
+        (f, b, _), (g, c, own) = ways["lax"], ways["auto"]
+        plain = ways["lax"][2]
+        row = [str(s), *(f"{v:.3g}" for v in (1e3 * f, 1e3 * g, f / g, 1e3 * b, 1e3 * c, b / c))]
+        row += [f"{b / ways[n][1]:.2f}" if n in ways else "" for n in others]
+        torchs = ways["torch"][1] / c if "torch" in ways else None
+        row += [f"{torchs:.2f}" if torchs else "", f"{own / plain:.2f}" if own and plain else ""]
+        rows.append(row)
+        kinds.setdefault(s.kind, []).append((f / g, b / c, torchs))
+    summary = []
+    for kind, ratios in kinds.items():
+        forward, both, torchs = zip(*ratios, strict=True)
+        values = (min(forward), mean(forward), min(both), mean(both), mean([t for t in torchs if t]))
+        summary.append([kind, str(len(ratios)), *(f"{v:.2f}" for v in values)])
+    means = ["kind", "shapes", "least, forward", "mean, forward", "least, with gradients", "mean", "mean over torch"]
+    return f"""# Convolutions
+
+`python -m benchmarks.conv` wrote this. {machine()}{f", torch {torch.__version__}" if torch else ""}.
+float32, least of at most 11 turns. Milliseconds, and how many times faster: "auto / lax" is lax's time over auto's.
+"With gradients" is forward and both gradients. Memory is arguments, results and temporaries, with gradients.
+
+{table(means, summary)}
+
+{table(head, rows)}
+"""
+
+
+def draw(found: Found) -> None:
+    """How many times faster than lax, and than torch, with gradients."""
+    from matplotlib.figure import Figure
+
+    kinds = list(dict.fromkeys(s.kind for s in found))
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    for ax, other in zip(figure.subplots(1, 2, sharey=True), ("lax", "torch"), strict=True):
+        for i, kind in enumerate(kinds):
+            ratios = [w[other][1] / w["auto"][1] for s, w in found.items() if s.kind == kind and other in w]
+            ax.plot(ratios, [i] * len(ratios), "o", color="C0", alpha=0.45, ms=6)
+            if ratios:
+                ax.plot(mean(ratios), i, "|", color="black", ms=16, mew=2)
+        ax.axvline(1, color="gray", lw=1)
+        ax.set(xscale="log", xlabel=f"times faster than {'plain JAX' if other == 'lax' else 'torch'}")
+        ax.set(yticks=range(len(kinds)), yticklabels=kinds)
+        ax.grid(alpha=0.2, axis="x")
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("jconv.conv on a CPU, forward and both gradients; bar: geometric mean", fontsize=10)
+    figure.savefig(HERE / "conv.png", dpi=120)
 
 
 if __name__ == "__main__":

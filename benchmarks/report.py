@@ -1,6 +1,7 @@
 """What every benchmark shares: timing side by side, and a table that says where and when it was measured."""
 
 import datetime
+import importlib
 import os
 import platform
 import time
@@ -11,7 +12,15 @@ from typing import Any
 import jax
 import jaxlib.version
 
-__all__ = ["machine", "table", "times"]
+__all__ = ["machine", "optional", "table", "times"]
+
+
+def optional(name: str) -> Any:
+    """A module, or None where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
 
 
 def times(*runs: Callable[[], Any], repeats: int = 5, budget: float = 1.0) -> list[float]:

@@ -18,11 +18,14 @@ class Shape(NamedTuple):
     stride: int = 1
     groups: int = 1
     rank: int = 2
+    dilation: int = 1
 
     def __str__(self) -> str:
         window = "×".join([str(self.kernel)] * self.rank) + (f"/{self.stride}" if self.stride > 1 else "")
-        groups = f", {self.groups} groups" if 1 < self.groups else ""
-        return f"{self.network}: {self.batch}×{self.size}{'²' * (self.rank == 2)}, {self.channels}→{self.features}, {window}{groups}"
+        groups = f", {self.groups} groups" if self.groups > 1 else ""
+        dilated = f", dilation {self.dilation}" if self.dilation > 1 else ""
+        size = f"{self.batch}×{self.size}{' ²³'[self.rank - 1].strip()}"
+        return f"{self.network}: {size}, {self.channels}→{self.features}, {window}{groups}{dilated}"
 
 
 def _dense(network: str, *rest: int) -> Shape:
@@ -39,6 +42,7 @@ SHAPES = (
     Shape("stem", "ResNet c", 32, 64, 32, 64, 3),
     Shape("stem", "5×5", 32, 128, 3, 32, 5, 2),
     Shape("stem", "patch", 32, 128, 3, 96, 4, 4),
+    Shape("stem", "AlexNet", 8, 224, 3, 64, 11, 4),
     Shape("stem", "cifar", 32, 32, 3, 16, 3),
     # dense 3×3
     _dense("ResNet-18 layer1", 32, 32, 64, 64, 3),
@@ -60,6 +64,10 @@ SHAPES = (
     _dense("CIFAR ResNet-20 layer1", 32, 32, 16, 16, 3),
     _dense("CIFAR ResNet-20 layer2", 32, 16, 32, 32, 3),
     _dense("CIFAR ResNet-20 layer3", 32, 8, 64, 64, 3),
+    _dense("VGG-16", 4, 112, 128, 128, 3),
+    _dense("VGG-16", 1, 224, 64, 64, 3),
+    Shape("dense", "DeepLab", 8, 28, 256, 256, 3, dilation=2),
+    Shape("dense", "C3D", 4, 16, 64, 128, 3, rank=3),
     _dense("Inception-v3 5×5", 8, 35, 48, 64, 5),
     Shape("dense", "TextCNN width 3", 32, 64, 128, 100, 3, 1, 1, 1),
     Shape("dense", "TextCNN width 5", 32, 64, 128, 100, 5, 1, 1, 1),

@@ -1,0 +1,59 @@
+"""A convolution with a large kernel by the fast Fourier transform: both transformed, multiplied, summed over channels.
+
+Its time hardly depends on the kernel's size. Circular, over just enough zeros that what wraps round meets only those.
+
+Mathieu, Henaff & LeCun 2014, "Fast Training of Convolutional Networks through FFTs", arXiv:1312.5851, section 2.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jconv.ops.lowerings.form import Form, Lowering, transposed
+from jconv.ops.window import Axis
+
+__all__ = ["LOWERING"]
+
+
+def forward(x: jax.Array, kernel: jax.Array, form: Form) -> jax.Array:
+    """(x, kernel) -> y."""
+    rank, wide, groups = len(form.window), np.promote_types(x.dtype, np.float32), form.groups
+    spatial, lengths = range(-rank, 0), [_length(a, n) for a, n in zip(form.window, form.sizes, strict=True)]
+    holes = [(0, 0, a.dilation - 1) for a in form.window]
+    kernel = lax.pad(kernel.astype(wide), jnp.zeros((), wide), [*holes, (0, 0, 0), (0, 0, 0)])
+    a = jnp.fft.rfftn(jnp.moveaxis(x.astype(wide), -1, 1), lengths, spatial)  # (N, C, *frequencies)
+    b = jnp.fft.rfftn(jnp.moveaxis(kernel, (-2, -1), (0, 1)), lengths, spatial).conj()  # (C / groups, F, *frequencies)
+    shape = a.shape[2:]
+    if groups == x.shape[-1] == kernel.shape[-1]:
+        y = a * b[0]
+    else:
+        a = a.reshape(len(x), groups, -1, *shape)
+        b = b.reshape(len(b), groups, -1, *shape)
+        y = jnp.einsum("ngc...,cgf...->ngf...", a, b).reshape(len(x), -1, *shape)
+    y = jnp.fft.irfftn(y, lengths, spatial)
+    y = jnp.roll(y, [a.lo for a in form.window], spatial)
+    y = lax.slice(y, [0] * y.ndim, [*y.shape[:2], *form.out])
+    return jnp.moveaxis(y, 1, -1).astype(x.dtype)
+
+
+def fits(form: Form, channels: int, features: int) -> str:
+    """Only convolutions of stride 1."""
+    del channels, features
+    return "" if all(a.stride == 1 for a in form.window) else f"stride 1, got {form}"
+
+
+LOWERING = Lowering(forward, *transposed(forward), fits)
+
+
+def _length(axis: Axis, n: int) -> int:
+    """The least length without a prime factor above 5 over which y wraps round zeros only."""
+    least = max(n + max(axis.lo, axis.hi, 0), (axis.kernel - 1) * axis.dilation + 1, axis.output_size(n))
+    return next(m for m in range(least, 2 * least + 1) if _smooth(m))
+
+
+def _smooth(n: int) -> bool:
+    for p in (2, 3, 5):
+        while n % p == 0:
+            n //= p
+    return n == 1
