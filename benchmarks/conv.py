@@ -32,7 +32,8 @@ Run = Callable[[], Any]
 HERE = Path(__file__).parent
 TABLE = HERE.parent / "jconv/ops/cpu.json"
 SLOW = 0.5  # seconds; Flax's Conv is lax's, and is not measured where that takes longer
-CANDIDATES = ("lax", "chunked", "kn2row")  # of a dense convolution, for `auto`; im2col needs too much memory
+CANDIDATES = ("lax", "chunked", "kn2row", "winograd", "space_to_depth")
+"""For `auto`, of dense convolutions. im2col needs too much memory, and winograd4 rounds worse than lax."""
 
 
 def form_of(s: Shape) -> Form:
@@ -65,9 +66,10 @@ def tune() -> None:
         }  # fmt: skip
         for slot in ("y", "x", "kernel"):
             given = {k: v for k, v in arrays.items() if k != slot}
-            names = [n for n in CANDIDATES if (slot, n) != ("kernel", "kn2row")]  # which is chunked's
+            names = [n for n in CANDIDATES if not LOWERINGS[n].fits(form, s.channels, s.features)]
+            names = [n for n in names if (slot, n) != ("kernel", "kn2row")]  # which is chunked's
             runs = [partial(jax.jit(partial(solve, slot, form, n)), **given) for n in names]
-            found = times(*runs, repeats=9, budget=2.0)
+            found = times(*runs, repeats=9, budget=1.0)
             row[slot] = {n: float(f"{1e3 * t:.3g}") for n, t in zip(names, found, strict=True)}
         rows.append(row)
         print(s, *(f"{slot}: {row[slot]}" for slot in ("y", "x", "kernel")), sep=" | ", file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ from jconv.ops.window import Axis
 __all__ = ["Choice", "choose"]
 
 EVEN = 1.05  # XLA's own convolution is taken where it is at most this much slower than the fastest
+COMPILING = {"winograd": 1.0}  # ms that a call must save for a longer compilation, of a second or so, to be worth it
 
 
 class Choice(NamedTuple):
@@ -48,8 +49,8 @@ def choose(platform: str, slot: str, form: Form, batch: int, channels: int, feat
     near = min(_measured(), key=lambda row: math.dist(_place(*row["of"]), here), default=None)
     if near is None:
         return Choice("chunked", "nothing was measured")
-    times = near[slot]
-    fastest = min(times, key=times.__getitem__)
+    times = {n: ms for n, ms in near[slot].items() if not LOWERINGS[n].fits(form, channels, features)}
+    fastest = min(times, key=lambda name: times[name] + COMPILING.get(name, 0))
     if times["lax"] <= EVEN * times[fastest]:
         fastest = "lax"
     table = ", ".join(f"{name} {ms:.3g} ms" for name, ms in sorted(times.items(), key=lambda pair: pair[1]))

@@ -140,8 +140,8 @@ def _meets(sizes: tuple[int, ...], window: tuple[Axis, ...], mode: str | None) -
     """(outputs, taps): the input position, counted along all axes, that each tap meets; -1 is padding."""
     rank, at, inside = len(sizes), np.zeros((), int), np.ones((), bool)
     for i, (n, a) in enumerate(zip(sizes, window, strict=True)):
-        pad = partial(np.pad, mode=mode) if mode else partial(np.pad, constant_values=-1)
-        padded = pad(np.arange(n), (a.lo, a.hi))
+        how: Any = {"mode": mode} if mode else {"constant_values": -1}
+        padded = np.pad(np.arange(n), (a.lo, a.hi), **how)
         along = padded[np.arange(a.output_size(n))[:, None] * a.stride + np.arange(a.kernel) * a.dilation]
         shape = np.ones(2 * rank, int)  # (*out, *taps)
         shape[[i, rank + i]] = along.shape

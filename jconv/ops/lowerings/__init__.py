@@ -1,6 +1,6 @@
 """The ways to compute one convolution and its gradients: one file each, one signature, see `form.Lowering`."""
 
-from jconv.ops.lowerings import chunked, im2col, kn2row, lax, matmul, shift
+from jconv.ops.lowerings import chunked, im2col, kn2row, lax, matmul, shift, space_to_depth, winograd
 from jconv.ops.lowerings.form import SLOTS, Form, Lowering
 
 __all__ = ["LOWERINGS", "SLOTS", "Form", "Lowering"]
@@ -10,6 +10,9 @@ LOWERINGS: dict[str, Lowering] = {
     "im2col": im2col.LOWERING,
     "chunked": chunked.LOWERING,
     "kn2row": kn2row.LOWERING,
+    "winograd": winograd.LOWERING,
+    "winograd4": winograd.LOWERING_4,
+    "space_to_depth": space_to_depth.LOWERING,
     "shift": shift.LOWERING,
     "matmul": matmul.LOWERING,
 }

@@ -1,0 +1,84 @@
+"""The long run of the law that every lowering is the oracle: as many random convolutions as there is time for.
+
+python -m tests.fuzz --configurations 100000 --seed 1
+
+Value and both gradients of each, by every lowering that takes it, in chunks of random size. XLA would compile for most
+of the time, so StableHLO's reference interpreter runs the programs: another judge than the compiler, and an exact one.
+Seeds are independent: with `--jobs`, processes share them out; a failure names the seed that shows it again.
+"""
+
+import argparse
+import multiprocessing
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jaxlib.mlir import ir
+from jaxlib.mlir.dialects import stablehlo
+from rich.progress import track
+
+from jconv import conv
+from jconv.ops.lowerings import chunks
+from tests.ops.test_conv import CLOSE, Numbers, compare, expected, lowerings, options, random_numbers
+from tests.oracles import Case, random_case
+
+EACH = 100  # configurations for one seed
+
+
+def interpreted(case: Case, numbers: Numbers, lowering: str) -> Numbers:
+    """Value and both gradients by one lowering."""
+
+    def f(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, ...]:
+        y, back = jax.vjp(partial(conv, lowering=lowering, **options(case)), x, kernel)
+        return y, *back(dy)
+
+    arrays: list[Any] = [a.astype(np.float32) for a in numbers]
+    module: Any = jax.jit(f).lower(*arrays).compiler_ir("stablehlo")
+    with module.context:
+        results = stablehlo.eval_module(module, [ir.DenseElementsAttr.get(a) for a in arrays])
+    y, dx, dkernel = map(np.array, results)
+    return y, dx, dkernel
+
+
+def run(seed: int) -> Counter[str]:
+    """The configurations of one seed: how many times each lowering was right."""
+    rng = np.random.default_rng([seed, EACH])
+    found: Counter[str] = Counter()
+    for _ in range(EACH):
+        chunks.CHUNK = int(10 ** rng.uniform(2, 5))
+        case = random_case(rng)
+        numbers = random_numbers(rng, case)
+        results = {name: interpreted(case, numbers, name) for name in lowerings(case)}
+        try:
+            compare(case, results, expected(case, numbers), **CLOSE)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}, chunks of {chunks.CHUNK} bytes: {error}") from None
+        found.update(list(results))
+    jax.clear_caches()
+    return found
+
+
+def main() -> None:
+    """Run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configurations", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1, help=f"the first; each is of {EACH} configurations")
+    parser.add_argument("--jobs", type=int, default=1)
+    o = parser.parse_args()
+    seeds = range(o.seed, o.seed - (-o.configurations // EACH))
+    began, total = time.time(), Counter()
+    with ProcessPoolExecutor(o.jobs, multiprocessing.get_context("spawn")) as pool:
+        for found in track(pool.map(run, seeds), total=len(seeds)):
+            total += found
+    print(
+        f"{EACH * len(seeds)} configurations, seeds {seeds[0]} to {seeds[-1]}, {time.time() - began:.0f} s: all right"
+    )
+    print(", ".join(f"{name} {n}" for name, n in total.items()))
+
+
+if __name__ == "__main__":
+    main()
