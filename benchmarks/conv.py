@@ -31,7 +31,6 @@ torch = optional("torch")
 Run = Callable[[], Any]
 HERE = Path(__file__).parent
 TABLE = HERE.parent / "jconv/ops/cpu.json"
-SLOW = 0.5  # seconds; Flax's Conv is lax's, and is not measured where that takes longer
 CANDIDATES = ("lax", "chunked", "kn2row", "winograd", "space_to_depth")
 """For `auto`, of dense convolutions. im2col needs too much memory, and winograd4 rounds worse than lax."""
 
@@ -161,19 +160,17 @@ def measure(s: Shape) -> dict[str, tuple[float, float, int | None]]:
     )
     names = ["auto", *(n for n, one in LOWERINGS.items() if not one.fits(form, s.channels, s.features))]
     ways = {name: by_jax(partial(conv, lowering=name), arrays) for name in names}
-    if seconds(ways["lax"].both) < SLOW:
+    if s.groups == 1:  # with groups it takes seconds, and is lax's all the same
         ways |= by_flax(s, arrays)
     if way := by_torch(s, arrays):
         ways["torch"] = way
-    forward = times(*(w.forward for w in ways.values()), repeats=11, budget=0.2)
-    both = times(*(w.both for w in ways.values()), repeats=11, budget=0.4)
-    return {n: (f, b, w.bytes) for (n, w), f, b in zip(ways.items(), forward, both, strict=True)}
-
-
-def seconds(run: Run) -> float:
-    """Of the second call."""
-    jax.block_until_ready(run())
-    return times(run, repeats=1)[0]
+    pair, rest = list(ways)[:2], list(ways)[2:]  # auto and lax, which are compared most closely, in turn
+    forward, both = {}, {}
+    for took, kind, budget in ((forward, "forward", 0.15), (both, "both", 0.3)):
+        for names, repeats, each in ((pair, 101, 8 * budget), (rest, 11, budget)):
+            found = times(*(getattr(ways[n], kind) for n in names), repeats=repeats, budget=each)
+            took.update(zip(names, found, strict=True))
+    return {n: (forward[n], both[n], w.bytes) for n, w in ways.items()}
 
 
 def mean(values: Sequence[float]) -> float:
@@ -229,7 +226,8 @@ def report(found: Found) -> str:
     return f"""# Convolutions
 
 `python -m benchmarks.conv` wrote this. {machine()}{f", torch {torch.__version__}" if torch else ""}.
-float32, least of at most 11 turns. Milliseconds, and how many times faster: "auto / lax" is lax's time over auto's.
+float32, least of at most 101 turns for auto and lax, 11 for the others. Milliseconds, and how many times faster:
+"auto / lax" is lax's time over auto's.
 "With gradients" is forward and both gradients. Memory is arguments, results and temporaries, with gradients.
 
 {table(means, summary)}

@@ -16,10 +16,10 @@ __all__ = ["machine", "optional", "table", "times"]
 
 
 def optional(name: str) -> Any:
-    """A module, or None where it is not installed."""
+    """A module, or None where it is not installed or does not fit the others."""
     try:
         return importlib.import_module(name)
-    except ImportError:
+    except (ImportError, RuntimeError):
         return None
 
 

@@ -16,8 +16,10 @@ from jconv.ops.window import Axis
 
 __all__ = ["Choice", "choose"]
 
-EVEN = 1.05  # XLA's own convolution is taken where it is at most this much slower than the fastest
-COMPILING = {"winograd": 1.0}  # ms that a call must save for a longer compilation, of a second or so, to be worth it
+FAVOUR = {"lax": 1 / 1.1, "winograd": 1.1}
+"""What a measured time counts for: where others save less than a tenth, XLA's own convolution is the simpler program; a
+filter of Winograd's reads a kernel made larger and takes a second to compile, so it must save more, and `LEAST`."""
+LEAST = {"winograd": 1.0}  # ms
 
 
 class Choice(NamedTuple):
@@ -50,11 +52,9 @@ def choose(platform: str, slot: str, form: Form, batch: int, channels: int, feat
     if near is None:
         return Choice("chunked", "nothing was measured")
     times = {n: ms for n, ms in near[slot].items() if not LOWERINGS[n].fits(form, channels, features)}
-    fastest = min(times, key=lambda name: times[name] + COMPILING.get(name, 0))
-    if times["lax"] <= EVEN * times[fastest]:
-        fastest = "lax"
+    best = min(times, key=lambda name: times[name] * FAVOUR.get(name, 1) + LEAST.get(name, 0))
     table = ", ".join(f"{name} {ms:.3g} ms" for name, ms in sorted(times.items(), key=lambda pair: pair[1]))
-    return Choice(fastest, f"measured on {near['shape']}: {table}")
+    return Choice(best, f"measured on {near['shape']}: {table}")
 
 
 def _place(form: Form, batch: int, channels: int, features: int) -> tuple[float, ...]:

@@ -82,12 +82,11 @@ def compare(case: Case, results: dict[str, Numbers], right: Numbers, **close: An
 
 
 CHUNKS = (300, 3000, chunks.CHUNK)  # bytes: bands of an image, some images, everything at once
-SEEDS = [*range(16), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(16, 128))]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(16))
 def test_every_lowering_is_the_oracle(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """2,048 random convolutions, in value and both gradients."""
+    """256 random convolutions as XLA compiles them, in value and both gradients; `tests.fuzz` has thousands more."""
     monkeypatch.setattr(chunks, "CHUNK", CHUNKS[seed % 3])
     rng = np.random.default_rng(seed)
     cases = [random_case(rng) for _ in range(16)]
