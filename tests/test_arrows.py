@@ -18,6 +18,8 @@ MAY: dict[str, tuple[str, ...]] = {
     "jconv.layers": ("jconv.ops", *BASE),
     "jconv.models": ("jconv.layers", "jconv.ops", *BASE),
     "jconv.cost": ("jconv.ops", "jconv.layers", "jaxlib", *BASE),
+    "jconv.cost.cli": ("jconv.cost", "jconv.models", *BASE),  # the command line takes names of networks
+    "jconv.cost.report": ("jconv.cost", "rich"),
     "jconv.telemetry": ("jconv.ops", "jconv.layers", *BASE),
     "jconv.weights": ("jconv.models", "jconv.layers", "jconv.ops", "safetensors", *BASE),
     "jconv.bridge": ("jconv.layers", "jconv.ops", "flax", *BASE),
