@@ -250,6 +250,10 @@ def draw(found: Found) -> None:
                 ax.plot(mean(ratios), i, "|", color="black", ms=16, mew=2)
         ax.axvline(1, color="gray", lw=1)
         ax.set(xscale="log", xlabel=f"times faster than {'plain JAX' if other == 'lax' else 'torch'}")
+        low, high = ax.get_xlim()
+        ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if low <= t <= high]
+        ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        ax.minorticks_off()
         ax.set(yticks=range(len(kinds)), yticklabels=kinds)
         ax.grid(alpha=0.2, axis="x")
         ax.spines[["top", "right"]].set_visible(False)

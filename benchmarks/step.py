@@ -50,7 +50,7 @@ def by_jconv(name: str) -> tuple[Callable[[], Any], int, int]:
     params, state = model.init(jax.random.key(0), jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.float32))
 
     def loss(params: Any, state: Any, x: jax.Array, labels: jax.Array) -> Any:
-        logits, state = model.apply(params, state, x, train=True)
+        logits, state = model.apply(params, state, x, train=True, key=jax.random.key(1))
         return of(logits, labels), state
 
     return compiled(loss, params, state)

@@ -179,8 +179,11 @@ def _(window: tuple[Axis, ...], primals: tuple[jax.Array], tangents: tuple[jax.A
     which = jnp.zeros(y.shape, np.uint8 if math.prod(a.kernel for a in window) <= 256 else np.int32)
     for i, read in reversed([*enumerate(_reads(*primals, window, -np.inf))]):
         which = jnp.where(read == y, np.asarray(i, which.dtype), which)
-    reads = enumerate(_reads(*tangents, window, 0))
-    return y, reduce(jnp.add, (jnp.where(which == i, read, 0) for i, read in reads))
+
+    def pick(x: jax.Array, which: jax.Array) -> jax.Array:
+        return reduce(jnp.add, (jnp.where(which == i, read, 0) for i, read in enumerate(_reads(x, window, 0))))
+
+    return y, jax.checkpoint(pick, prevent_cse=False)(*tangents, which)  # saves which, not a mask for each tap
 
 
 def _reads(x: jax.Array, window: tuple[Axis, ...], fill: float) -> Iterator[jax.Array]:
