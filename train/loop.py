@@ -34,8 +34,8 @@ LAG = 2  # steps that the device may be ahead of what is shown, so that it never
 
 def network_of(config: Config, classes: int) -> Network:
     """The network that a config describes. RunError for an unknown name, with the nearest that are known."""
-    if config.lowering not in LOWERINGS:
-        raise RunError(f"--lowering {config.lowering}: expected {', '.join(LOWERINGS)}")
+    if config.lowering not in (names := ("auto", *LOWERINGS)):
+        raise RunError(f"--lowering {config.lowering}: expected {', '.join(names)}")
     options: dict[str, Any] = {"num_classes": classes, "lowering": config.lowering, "drop_path": config.drop_path}
     if config.stem is not None:
         options["stem"] = config.stem

@@ -129,7 +129,7 @@ def test_saved_bytes_belong_to_the_layer_that_makes_them() -> None:
     result = cost.analyze(partial(NET.apply, train=True), *ARGS, mode="train", has_aux=True)
     saved = {layer.path: layer.saved_bytes for layer in result.by_layer() if layer.saved_bytes}
     act, pool = 4 * 14 * 10 * 8, 4 * 7 * 5 * 8
-    assert saved["pool"] == 4 * pool + pool, "what conv2's kernel gradient needs, and a byte for where each maximum was"
+    assert saved["pool"] == 4 * pool + 4 * pool, "what conv2's kernel gradient needs, and where each maximum was"
     assert saved["act1"] == act, "a mask"
     assert "conv1" not in saved, "BatchNorm keeps what it has made of it"
 
