@@ -5,6 +5,7 @@ python -m benchmarks.cost foreign    # one section, printed: foreign, attributio
 """
 
 import functools
+import importlib
 import os
 import sys
 import time
@@ -56,8 +57,7 @@ def step_of(loss: Callable, params: Any, *rest: Any) -> Program:
 
 def haiku_net(name: str) -> Iterator[tuple[str, Program]]:
     """A network of haiku's own zoo: inference, and a train step."""
-    import haiku as hk
-
+    hk: Any = importlib.import_module("haiku")
     make = functools.partial(getattr(hk.nets, name), num_classes=1000)
     net = hk.transform_with_state(lambda x, train: make()(x, is_training=train))
     params, state = jax.eval_shape(functools.partial(net.init, train=True), jax.random.key(0), IMAGE)
@@ -74,8 +74,7 @@ def haiku_net(name: str) -> Iterator[tuple[str, Program]]:
 
 def keras_net(name: str) -> Iterator[tuple[str, Program]]:
     """A network of keras.applications on the JAX backend."""
-    import keras
-
+    keras: Any = importlib.import_module("keras")
     net = getattr(keras.applications, name)(weights=None)
 
     def forward(params: Any, others: Any, x: jax.Array) -> jax.Array:
@@ -115,8 +114,7 @@ def linen_transformer() -> Iterator[tuple[str, Program]]:
 
 def equinox_attention() -> Iterator[tuple[str, Program]]:
     """Equinox's attention and MLP over a batch."""
-    import equinox as eqx
-
+    eqx: Any = importlib.import_module("equinox")
     attention = eqx.nn.MultiheadAttention(4, 128, key=jax.random.key(0))
     mlp = eqx.nn.MLP(128, 128, 512, 1, key=jax.random.key(1))
     params, static = eqx.partition((attention, mlp), eqx.is_array)
