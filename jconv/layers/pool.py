@@ -1,4 +1,4 @@
-"""Pooling layers: each is the function of the same name in `jconv.ops`."""
+"""Pooling layers: each is the function of the same name in `jconv.ops`, and its fields are the options."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -35,14 +35,7 @@ class MaxPool(Function):
     ceil_mode: bool = False
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return ops.max_pool(
-            x,
-            self.kernel,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            ceil_mode=self.ceil_mode,
-        )
+        return ops.max_pool(x, **vars(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +50,7 @@ class AvgPool(Function):
     count_include_pad: bool = True
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return ops.avg_pool(
-            x,
-            self.kernel,
-            stride=self.stride,
-            padding=self.padding,
-            ceil_mode=self.ceil_mode,
-            count_include_pad=self.count_include_pad,
-        )
+        return ops.avg_pool(x, **vars(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +58,7 @@ class L2Pool(AvgPool):
     """The root mean square of each window: `jconv.ops.l2_pool`. Padding None is `(kernel - 1) // 2`."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return ops.l2_pool(
-            x,
-            self.kernel,
-            stride=self.stride,
-            padding=self.padding,
-            ceil_mode=self.ceil_mode,
-            count_include_pad=self.count_include_pad,
-        )
+        return ops.l2_pool(x, **vars(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +70,7 @@ class BlurPool(Function):
     stride: int | Sequence[int] = 2
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return ops.blur_pool(x, self.kernel, stride=self.stride)
+        return ops.blur_pool(x, **vars(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +84,7 @@ class MaxBlurPool(Function):
     blur: int | Sequence[int] = 3
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return ops.max_blur_pool(x, self.kernel, stride=self.stride, padding=self.padding, blur=self.blur)
+        return ops.max_blur_pool(x, **vars(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +94,7 @@ class AdaptiveAvgPool(Function):
     size: int | Sequence[int]
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return ops.adaptive_avg_pool(x, size=self.size)
+        return ops.adaptive_avg_pool(x, **vars(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +104,7 @@ class AdaptiveMaxPool(Function):
     size: int | Sequence[int]
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return ops.adaptive_max_pool(x, size=self.size)
+        return ops.adaptive_max_pool(x, **vars(self))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,7 +48,7 @@ def choose(platform: str, slot: str, form: Form, batch: int, channels: int, feat
     if not isinstance(batch, int):
         return Choice("lax", "the batch has no size yet, so it cannot be cut into chunks")
     here = _place(form, batch, channels, features)
-    near = min(_measured(), key=lambda row: math.dist(_place(*row["of"]), here), default=None)
+    near = min(_measured(), key=lambda row: math.dist(row["place"], here), default=None)
     if near is None:
         return Choice("chunked", "nothing was measured")
     times = {n: ms for n, ms in near[slot].items() if not LOWERINGS[n].fits(form, channels, features)}
@@ -74,9 +74,9 @@ def _place(form: Form, batch: int, channels: int, features: int) -> tuple[float,
 
 @functools.cache
 def _measured() -> list[dict[str, Any]]:
-    """The dense rows of the table."""
+    """The dense rows of the table, each with its place."""
     rows = json.loads(resources.files("jconv.ops").joinpath("cpu.json").read_text())["rows"]
-    return [{**row, "of": _form(**row["of"])} for row in rows]
+    return [{**row, "place": _place(*_form(**row["of"]))} for row in rows]
 
 
 def _form(
