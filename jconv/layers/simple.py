@@ -27,9 +27,12 @@ __all__ = [
     "Upsample",
 ]
 
-_IN_JAX_NN = """elu gelu hard_sigmoid hard_swish leaky_relu log_softmax mish relu relu6 selu sigmoid silu softmax
-softplus tanh"""
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {name: getattr(jax.nn, name) for name in _IN_JAX_NN.split()}
+_IN_JAX_NN = "elu gelu hard_sigmoid hard_swish leaky_relu log_softmax mish selu sigmoid silu softmax softplus tanh"
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    **{name: getattr(jax.nn, name) for name in _IN_JAX_NN.split()},
+    "relu": ops.relu,
+    "relu6": ops.relu6,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Identity(Function):
 
 @dataclasses.dataclass(frozen=True)
 class Activation(Function):
-    """A function of each element: the name of one in `jax.nn`, or any function from array to array."""
+    """A function of each element: "relu" or "relu6" of `jconv.ops`, the name of one in `jax.nn`, or any function."""
 
     function: str | Callable[[jax.Array], jax.Array]
 

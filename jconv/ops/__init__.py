@@ -1,5 +1,6 @@
 """Arrays in, arrays out: the convolutions, poolings and normalisations that the layers are made of."""
 
+from jconv.ops.activation import relu, relu6
 from jconv.ops.adaptive import adaptive_avg_pool, adaptive_max_pool
 from jconv.ops.blur import blur_pool, max_blur_pool
 from jconv.ops.conv import conv
@@ -41,6 +42,8 @@ __all__ = [
     "max_blur_pool",
     "max_pool",
     "overlap_map",
+    "relu",
+    "relu6",
     "resize",
     "resize_conv",
     "separate",

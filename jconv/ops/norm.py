@@ -25,16 +25,33 @@ def moments(x: jax.Array, *, axis_name: str | None = None) -> tuple[jax.Array, j
     mean = x.mean(axes)
     if axis_name is not None:
         mean, n = lax.pmean(mean, axis_name), n * lax.axis_size(axis_name)
-    var = jnp.square(x - mean).mean(axes)
+    var = _spread(x, mean)
     if axis_name is not None:
         var = lax.pmean(var, axis_name)
     return mean, var, n
+
+
+@jax.custom_jvp
+def _spread(x: jax.Array, mean: jax.Array) -> jax.Array:
+    """The mean square distance from `mean` (C,) of each channel; its derivative keeps x and not the distances."""
+    return jnp.square(x - mean).mean(range(x.ndim - 1))
+
+
+@_spread.defjvp
+def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (x, mean), (dx, dmean) = primals, tangents
+    axes = range(x.ndim - 1)
+    along_x = (x * dx).mean(axes) - mean * dx.mean(axes)
+    return _spread(x, mean), 2 * along_x - 2 * (x.mean(axes) - mean) * dmean
 
 
 def batch_norm(
     x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array, *, eps: float = 1e-5
 ) -> jax.Array:
     """`y = (x - mean) / sqrt(var + eps) * scale + bias`, computed in at least float32.
+
+    As one product and one sum, `x * gain + (bias - mean * gain)`: `x - mean` would be one more array to write, and to
+    keep for the gradient. The rounding is that of x itself.
 
     Args:
         x: (..., C).
@@ -50,7 +67,8 @@ def batch_norm(
     References:
         Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
-    return ((_wide(x) - mean) * (scale * lax.rsqrt(var + eps)) + bias).astype(x.dtype)
+    gain = scale * lax.rsqrt(var + eps)
+    return (_wide(x) * gain + (bias - mean * gain)).astype(x.dtype)
 
 
 def ghosts(x: jax.Array, *, size: int) -> jax.Array:

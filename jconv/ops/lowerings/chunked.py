@@ -66,8 +66,7 @@ def _correlate(
     *_, channels, features = kernel.shape
     todo = []
     for combs in taps.phases(axes):
-        index = np.ix_(*(c.taps for c in combs))
-        columns = kernel[index].reshape(-1, channels, groups, features // groups)
+        columns = taps.of_kernel(kernel, combs).reshape(-1, channels, groups, features // groups)
         columns = jnp.moveaxis(columns, 2, 0).reshape(groups, -1, features // groups)
         todo.append((combs, columns))
 

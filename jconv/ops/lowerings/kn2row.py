@@ -81,7 +81,7 @@ def _correlate(
             for pairs in itertools.product(*(zip(c.taps, c.starts, strict=True) for c in combs)):
                 tap = indices.index(tuple(t for t, _ in pairs))
                 one = [c._replace(starts=(start,), taps=(t,)) for c, (t, start) in zip(combs, pairs, strict=True)]
-                reads += taps.slices(products[..., tap, :], one, 2)
+                reads += taps.slices(lax.index_in_dim(products, tap, -2, keepdims=False), one, 2)
             shape = (groups, x.shape[1], *(c.out for c in combs), features // groups)
             parts.append(reduce(operator.add, reads) if reads else lax.full_like(x, 0, wide, shape))
         y = taps.interleave([p.astype(x.dtype) for p in parts], [len(a) for a in axes], (size, *sizes[1:]), 2)

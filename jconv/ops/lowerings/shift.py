@@ -1,10 +1,12 @@
 """A depthwise convolution as shifted products: no patches and no matmul, a sum over taps of one shift times one number.
 
 For convolutions with one channel a group. The forward pass and the input gradient are one fused loop each; the kernel
-gradient is one reduction with an accumulator for each tap, over each image on its own, so that images run in parallel.
+gradient is one reduction with an accumulator for each tap, over the columns of each image on their own: XLA splits what
+it does not reduce among threads.
 """
 
 import operator
+from collections.abc import Sequence
 from functools import reduce
 
 import jax
@@ -14,24 +16,40 @@ from jax import lax
 
 from jconv.ops.lowerings import taps
 from jconv.ops.lowerings.form import Form, Lowering
+from jconv.ops.lowerings.taps import Comb
 
 __all__ = ["LOWERING"]
 
 
 def forward(x: jax.Array, kernel: jax.Array, form: Form) -> jax.Array:
     """(x, kernel) -> y."""
-    axes = [taps.forward(a, n) for a, n in zip(form.window, form.sizes, strict=True)]
-    [combs] = taps.phases(axes)
+    combs = [taps.forward(a, n)[0] for a, n in zip(form.window, form.sizes, strict=True)]
     x = _repeat(x, kernel.shape[-1] // x.shape[-1])
-    return _sum_of_shifts(x, kernel, combs)
+    return _dot(taps.slices(x, combs, 1), kernel.reshape(-1, kernel.shape[-1]))
 
 
 def input_gradient(kernel: jax.Array, y: jax.Array, form: Form) -> jax.Array:
-    """(kernel, y) -> x: a sum of shifts for each phase of the stride, interleaved."""
+    """(kernel, y) -> x.
+
+    Each phase of a stride takes the shifts that any phase takes, with a weight of zero where one is not its own. Those
+    are some products too many, but x is written in order: phases that are interleaved afterwards take longer.
+    """
     axes = [taps.backward(a, n) for a, n in zip(form.window, form.sizes, strict=True)]
-    parts = [_sum_of_shifts(y, kernel, combs) for combs in taps.phases(axes)]
-    x = taps.interleave(parts, [len(a) for a in axes], form.sizes, 1)
-    return x.reshape(*x.shape[:-1], form.groups, -1).sum(-1) if x.shape[-1] != form.groups else x
+    rank, features = len(axes), y.shape[-1]
+    reads, weights = [], kernel[..., 0, :]
+    for i, phases in enumerate(axes):
+        starts = sorted({start for comb in phases for start in comb.starts})
+        reads.append(Comb(1, phases[0].out, tuple(starts), ()))
+        own = [dict(zip(comb.starts, comb.taps, strict=True)) for comb in phases]
+        index = np.array([[taken.get(start, form.window[i].kernel) for taken in own] for start in starts])
+        weights = jnp.take(weights, index, axis=2 * i, mode="fill", fill_value=0)
+    weights = weights.transpose(*range(0, 2 * rank, 2), *range(1, 2 * rank, 2), 2 * rank)
+    weights = weights.reshape(-1, *(n for phases in axes for n in (1, len(phases))), features)
+    split = [n for comb in reads for n in (comb.out, 1)]
+    x = _dot([r.reshape(-1, *split, features) for r in taps.slices(y, reads, 1)], weights)
+    x = x.reshape(-1, *(comb.out * len(phases) for comb, phases in zip(reads, axes, strict=True)), features)
+    x = lax.slice(x, [0] * x.ndim, (x.shape[0], *form.sizes, features))
+    return x.reshape(*x.shape[:-1], form.groups, -1).sum(-1) if features != form.groups else x
 
 
 def kernel_gradient(x: jax.Array, y: jax.Array, form: Form) -> jax.Array:
@@ -40,13 +58,13 @@ def kernel_gradient(x: jax.Array, y: jax.Array, form: Form) -> jax.Array:
     wide = np.promote_types(x.dtype, np.float32)
     x, dy = _repeat(x, y.shape[-1] // x.shape[-1]).astype(wide), y.astype(wide)
     products = [read * dy for read in taps.slices(x, combs, 1)]
-    spatial = range(1, x.ndim - 1)
+    columns = range(1, max(x.ndim - 2, 2))
 
     def add(a: list[jax.Array], b: list[jax.Array]) -> list[jax.Array]:
         return list(map(operator.add, a, b))
 
-    sums = lax.reduce(products, [np.zeros((), wide)] * len(products), add, spatial)  # (N, features) for each tap
-    kernel = jnp.stack([s.sum(0) for s in sums])
+    sums = lax.reduce(products, [np.zeros((), wide)] * len(products), add, columns)
+    kernel = jnp.stack([s.sum(range(s.ndim - 1)) for s in sums])
     return kernel.reshape((*form.shape("kernel", x.shape, y.shape)[:-2], 1, -1)).astype(y.dtype)
 
 
@@ -63,10 +81,8 @@ def _repeat(x: jax.Array, times: int) -> jax.Array:
     return x if times == 1 else jnp.repeat(x, times, axis=-1)
 
 
-def _sum_of_shifts(x: jax.Array, kernel: jax.Array, combs: tuple[taps.Comb, ...]) -> jax.Array:
-    wide = np.promote_types(x.dtype, np.float32)
-    weights = kernel[np.ix_(*(c.taps for c in combs))].reshape(-1, kernel.shape[-1]).astype(wide)
-    if not len(weights):  # the kernel is smaller than the stride
-        return jnp.zeros((x.shape[0], *(c.out for c in combs), x.shape[-1]), x.dtype)
-    read = taps.slices(x, combs, 1)
-    return reduce(operator.add, (r.astype(wide) * w for r, w in zip(read, weights, strict=True))).astype(x.dtype)
+def _dot(reads: Sequence[jax.Array], weights: jax.Array) -> jax.Array:
+    """The sum of what each shift reads times its weight."""
+    wide = np.promote_types(reads[0].dtype, np.float32)
+    terms = (r.astype(wide) * w for r, w in zip(reads, weights.astype(wide), strict=True))
+    return reduce(operator.add, terms).astype(reads[0].dtype)

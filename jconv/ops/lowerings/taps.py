@@ -16,7 +16,7 @@ from jax import lax
 
 from jconv.ops.window import Axis
 
-__all__ = ["Comb", "backward", "forward", "interleave", "phases", "slices", "swapped"]
+__all__ = ["Comb", "backward", "forward", "interleave", "of_kernel", "phases", "slices", "swapped"]
 
 
 class Comb(NamedTuple):
@@ -54,6 +54,15 @@ def swapped(kernel: jax.Array, groups: int) -> jax.Array:
     *window, channels, features = kernel.shape
     by_group = kernel.reshape(*window, channels, groups, features // groups)
     return by_group.swapaxes(-1, -3).reshape(*window, features // groups, groups * channels)
+
+
+def of_kernel(kernel: jax.Array, combs: Sequence[Comb]) -> jax.Array:
+    """The part of a kernel that a phase multiplies by; its taps are evenly spaced along each axis."""
+    low, high, step = [0] * kernel.ndim, list(kernel.shape), [1] * kernel.ndim
+    for i, (*_, own) in enumerate(combs):
+        low[i], high[i] = (own[0], own[-1] + 1) if own else (0, 0)
+        step[i] = own[1] - own[0] if len(own) > 1 else 1
+    return lax.slice(kernel, low, high, step)
 
 
 def slices(x: jax.Array, combs: Sequence[Comb], first: int) -> list[jax.Array]:
