@@ -6,6 +6,7 @@ python -m benchmarks.cost foreign    # one section, printed: foreign, attributio
 
 import functools
 import importlib
+import inspect
 import os
 import sys
 import time
@@ -194,8 +195,89 @@ def seconds(run: Callable[[], Any], repeats: int = 3) -> float:
     return min(times)
 
 
+def nnx_resnet50() -> Any:
+    """A ResNet-50 in flax's NNX, layer for layer jconv's own."""
+    from flax import nnx
+
+    rngs = nnx.Rngs(0)
+
+    def conv(channels: int, features: int, kernel: int, stride: int = 1) -> Any:
+        return nnx.Conv(
+            channels, features, (kernel, kernel), stride, padding=kernel // 2, use_bias=False, rngs=rngs
+        )  # fmt: skip
+
+    def norm(features: int) -> Any:
+        return nnx.BatchNorm(features, rngs=rngs)
+
+    class Block(nnx.Module):
+        def __init__(self, channels: int, features: int, stride: int):
+            self.conv1, self.bn1 = conv(channels, features, 1), norm(features)
+            self.conv2, self.bn2 = conv(features, features, 3, stride), norm(features)
+            self.conv3, self.bn3 = conv(features, 4 * features, 1), norm(4 * features)
+            if channels != 4 * features:
+                self.shortcut, self.bn = conv(channels, 4 * features, 1, stride), norm(4 * features)
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            y = nnx.relu(self.bn1(self.conv1(x)))
+            y = self.bn3(self.conv3(nnx.relu(self.bn2(self.conv2(y)))))
+            return nnx.relu(y + (self.bn(self.shortcut(x)) if hasattr(self, "shortcut") else x))
+
+    class ResNet(nnx.Module):
+        def __init__(self):
+            self.conv1, self.bn1, blocks, channels = conv(3, 64, 7, 2), norm(64), [], 64
+            for stage, count in enumerate((3, 4, 6, 3)):
+                for i in range(count):
+                    blocks.append(Block(channels, 64 * 2**stage, 2 if stage and not i else 1))
+                    channels = 256 * 2**stage
+            self.blocks, self.fc = nnx.List(blocks), nnx.Linear(channels, 1000, rngs=rngs)
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            pads: Any = ((1, 1), (1, 1))
+            x = nnx.max_pool(nnx.relu(self.bn1(self.conv1(x))), (3, 3), (2, 2), pads)
+            for block in self.blocks:
+                x = block(x)
+            return self.fc(x.mean((1, 2)))
+
+    return ResNet()
+
+
+def against_tabulate(size: int = 64) -> str:
+    """The same NNX model and input, to a printed table, by flax and here."""
+    from flax import nnx
+
+    model, x = nnx_resnet50(), jnp.zeros((1, size, size, 3))
+    rows: list[Any] = []
+    results: list[cost.Result] = []
+
+    def theirs() -> str:
+        rows.clear()
+        keep: Callable[[Any], bool] = lambda row: not rows.append(row)  # noqa: E731
+        return nnx.tabulate(model, x, compute_flops=True, compute_vjp_flops=True, row_filter=keep)
+
+    def ours() -> str:
+        graph, params = nnx.split(cost.scopes(model))
+        fn = lambda params, x: nnx.merge(graph, params)(x)  # noqa: E731
+        results.append(cost.analyze(fn, params, x, mode="train"))
+        return cost.report(results[-1])
+
+    def counted() -> None:
+        graph, params = nnx.split(cost.scopes(model))
+        cost.analyze(lambda params, x: nnx.merge(graph, params)(x), params, x, mode="train")
+
+    analysis, took, of_flax = seconds(counted), seconds(ours), seconds(theirs, repeats=2)
+    layers = sum(len(layer.phases) for layer in results[-1].by_layer())
+    equations = len(results[-1].rows)
+    found = [("nnx.tabulate: a call of a module", of_flax, len(rows)),
+             ("jconv.cost, with its table: a phase of a layer", took, layers),
+             ("jconv.cost, the analysis: an equation", analysis, equations)]  # fmt: skip
+    return table(
+        [f"ResNet-50 in NNX, {size} px; a row is", "seconds", "rows", "times as fast", "times the rows"],
+        [[name, f"{s:.2f}", f"{n:,}", f"{of_flax / s:.1f}", f"{n / len(rows):.1f}"] for name, s, n in found],
+    )
+
+
 def speed() -> str:
-    """How long an analysis takes."""
+    """How long an analysis takes; and beside `nnx.tabulate(compute_flops=True, compute_vjp_flops=True)`."""
     fn, args = network("resnet50")
     rows = [["ResNet-50 in training, 224 px",
              f"{seconds(lambda: cost.analyze(fn, *args, mode='train', has_aux=True)):.2f}"]]  # fmt: skip
@@ -205,20 +287,29 @@ def speed() -> str:
 
     w, x = jax.ShapeDtypeStruct((1000, 64, 64), jnp.float32), jax.ShapeDtypeStruct((8, 64), jnp.float32)
     rows.append(["1,000 layers in a scan", f"{seconds(lambda: cost.analyze(scanned, w, x, mode='train')):.3f}"])
-    return table(["analysis", "seconds"], rows)
+    return f"{table(['analysis', 'seconds'], rows)}\n\n{against_tabulate()}"
 
 
 def memory() -> str:
-    """What the analysis says of memory, and what XLA holds."""
+    """The peak of a training pass as predicted from its jaxpr, and what XLA allots to arguments, outputs and the rest.
+
+    jconv's own lowerings on a CPU work in chunks, whose buffers the jaxpr does not show.
+    """
     rows = []
-    for name, size, batch in (("resnet18", 64, 32), ("resnet50", 64, 32)):
-        fn, args = network(name, size, batch)
+    for name, size, batch, lowering in (
+        ("resnet18", 64, 32, "lax"), ("resnet50", 64, 32, "lax"), ("resnet18", 128, 16, "lax"),
+        ("resnet50", 96, 16, "lax"), ("resnet34", 64, 16, "lax"), ("resnet18", 64, 32, "auto"),
+    ):  # fmt: skip
+        fn, args = network(name, size, batch, lowering)
         result = cost.analyze(fn, *args, mode="train", has_aux=True)
+        predicted = cost.peak(fn, *args, mode="train", has_aux=True)
         held = cost.xla(fn, *args, mode="train", has_aux=True).memory
         if held is not None:
-            rows.append([f"{name}, {size} px, batch {batch}",
-                         *(f"{n / 1e6:,.1f}" for n in (result.saved_bytes, held.temporary, held.peak))])  # fmt: skip
-    return table(["training pass, MB", "saved for the backward pass", "XLA: temporary", "XLA: all"], rows)
+            sizes = (result.saved_bytes, predicted.temporary, held.temporary, predicted.bytes, held.peak)
+            rows.append([f"{name}, {lowering}, {size} px, batch {batch}", *(f"{n / 1e6:,.1f}" for n in sizes),
+                         f"{100 * (predicted.bytes / held.peak - 1):+.1f} %"])  # fmt: skip
+    head = ["training pass, MB", "saved", "temporary, predicted", "XLA", "all, predicted", "XLA", "difference"]
+    return table(head, rows)
 
 
 def stages() -> str:
@@ -272,7 +363,7 @@ def main() -> None:
         return
     parts = [f"# The cost laboratory's figures\n\n`python -m benchmarks.cost` on {machine()}."]
     for name, section in SECTIONS.items():
-        parts.append(f"## {name.capitalize()}\n\n{section.__doc__}\n\n{section()}")
+        parts.append(f"## {name.capitalize()}\n\n{inspect.cleandoc(section.__doc__ or '')}\n\n{section()}")
         print(parts[-1], flush=True)
     Path(__file__).with_suffix(".md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 

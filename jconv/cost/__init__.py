@@ -6,6 +6,7 @@ from jconv.cost.formulas import conv_ops
 from jconv.cost.hlo import hlo
 from jconv.cost.measure import measure, this_device
 from jconv.cost.page import page
+from jconv.cost.peak import Peak, peak
 from jconv.cost.receptive_field import effective_receptive_field, receptive_field
 from jconv.cost.report import report
 from jconv.cost.roofline import Device, devices, roofline
@@ -19,6 +20,7 @@ __all__ = [
     "Coverage",
     "Device",
     "Layer",
+    "Peak",
     "Result",
     "Row",
     "Window",
@@ -32,6 +34,7 @@ __all__ = [
     "hlo",
     "measure",
     "page",
+    "peak",
     "receptive_field",
     "register",
     "report",

@@ -19,7 +19,8 @@ from typing import Any
 import jax
 
 from jconv.cost.analyze import analyze
-from jconv.cost.compare import Comparison, compare_found
+from jconv.cost.beside import with_xla
+from jconv.cost.compare import compare_found
 from jconv.cost.hlo import hlo
 from jconv.cost.report import COLUMNS, FORMATS, compared, report
 from jconv.cost.roofline import Roofline, devices, roofline
@@ -70,7 +71,7 @@ def _analyze(argv: Sequence[str]) -> int:
     )
     if options.xla:
         found = xla(fn, *args, mode=options.mode, wrt=options.wrt, has_aux=has_aux)
-        text = _with_xla(text, compare_found(result, found, depth=options.depth), options.format)
+        text = with_xla(text, compare_found(result, found, depth=options.depth), options.format)
     if options.out:
         options.out.write_text(text, encoding="utf-8")
     else:
@@ -110,18 +111,6 @@ def _hlo(argv: Sequence[str]) -> int:
     print(f"\n{found.flops:,} FLOPs, {100 * found.attributed:.1f} % attributed to a layer; by what tells it:")
     print(*(f"  {name}: {flops:,}" for name, flops in found.by_provenance().items() if flops), sep="\n")
     return 0
-
-
-def _with_xla(text: str, comparison: Comparison, format: str) -> str:
-    """A report with XLA's side of it."""
-    if format in ("csv", "html"):
-        raise ValueError(f"--xla: expected --format table, markdown or json, got {format}")
-    memory = comparison.xla.memory
-    if format == "json":
-        extra = {"layers": [layer._asdict() for layer in comparison.layers], "memory": memory and memory._asdict()}
-        return json.dumps(json.loads(text) | {"xla": extra})
-    peak = f"\nXLA holds {memory.peak:,} bytes: {memory._asdict()}" if memory else ""
-    return f"{text.rstrip()}\n\n{comparison.to_markdown()}\n{peak}"
 
 
 def _load(path: Path) -> Result:

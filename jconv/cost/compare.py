@@ -16,7 +16,7 @@ __all__ = ["Compared", "Comparison", "compare", "compare_found"]
 
 REASONS = {
     "convert_element_type": "casts, which are movement here and operations there",
-    "jconv_conv": "lowering: another algorithm computes this convolution",
+    "jconv_conv": "the algorithm that computes this convolution here",
     "sort": "sorting, which XLA counts by the logarithm of all elements",
 }
 SAME = {"select_and_scatter": "select_and_scatter_add"}
@@ -143,6 +143,9 @@ def _lowering(ours: Sequence[Row], lowered: Sequence[HloRow]) -> list[str]:
     for row in lowered:
         name = SAME.get(row.primitive, row.primitive)
         difference[name] = difference.get(name, 0) + row.flops * row.times
+    if "jconv_conv" in difference:  # what has come instead of it
+        instead = [name for name, by in difference.items() if by > 0]
+        difference["jconv_conv"] += sum(difference.pop(name) for name in instead)
     whole = sum(row.cost.flops for row in ours) or 1
     told: dict[str, int] = {}
     for name, by in difference.items():

@@ -195,33 +195,37 @@ def _table(
 ) -> str:
     try:
         from rich.box import SIMPLE_HEAD
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
     except ImportError:
         raise ValueError("format: 'table' needs rich: pip install 'jconv[cost]'; 'markdown' needs nothing") from None
 
-    def table(chosen: Sequence[Column]) -> Table:
-        *lines, total = _lines(result, layers, labels, chosen)
+    def empty(footers: Sequence[str]) -> Table:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=True)
-        table.add_column("layer", footer="total", no_wrap=True)
-        for column, footer in zip(chosen, total[1:], strict=True):
+        table.add_column("layer", footer=footers[0], no_wrap=True)
+        for column, footer in zip(chosen, footers[1:], strict=True):
             table.add_column(column.title, footer=footer, justify="left" if column.left else "right", no_wrap=True)
-        stage = None
-        for layer, line in zip(layers, lines, strict=True):
-            first = layer.path.partition(".")[0]
-            if stage is not None and first != stage and "." in layer.path:
-                table.add_section()
-            stage = first
-            table.add_row(*line)
         return table
 
     console = Console(file=io.StringIO(), width=width, highlight=False)
     wide = console.options.update(max_width=10_000)
+    *lines, total = _lines(result, layers, labels, chosen)
     for title in may_go:
-        if console.measure(table(chosen), options=wide).maximum <= console.width:
+        widest = empty(total)
+        widest.add_row(*(max(cells, key=cell_len) for cells in zip(*lines, strict=True)))
+        if console.measure(widest, options=wide).maximum <= console.width:
             break
         chosen = [c for c in chosen if c.title != title]
-    console.print(table(chosen))
+        *lines, total = _lines(result, layers, labels, chosen)
+    table, stage = empty(total), None
+    for layer, line in zip(layers, lines, strict=True):
+        first = layer.path.partition(".")[0]
+        if stage is not None and first != stage and "." in layer.path:
+            table.add_section()
+        stage = first
+        table.add_row(*line)
+    console.print(table)
     for text in _summary(result, roofline):
         console.print(text, soft_wrap=True, markup=False)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"  # pyright: ignore[reportAttributeAccessIssue]

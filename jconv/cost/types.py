@@ -2,8 +2,10 @@
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -37,7 +39,7 @@ class Cost:
 
     def numbers(self) -> tuple[int, ...]:
         """The fields in order."""
-        return tuple(getattr(self, f.name) for f in dataclasses.fields(Cost))
+        return _NUMBERS(self)
 
     def times(self, n: int) -> "Cost":
         """So often."""
@@ -47,6 +49,9 @@ class Cost:
     def intensity(self) -> float:
         """Arithmetic intensity: FLOPs for each byte moved."""
         return self.flops / self.bytes_moved if self.bytes_moved else math.inf if self.flops else 0.0
+
+
+_NUMBERS = operator.attrgetter(*Cost.__dataclass_fields__)
 
 
 class Row(NamedTuple):
@@ -144,7 +149,7 @@ class Result:
     slack: Cost = Cost()
     """The most that the cheapest branches would save."""
 
-    @property
+    @functools.cached_property
     def total(self) -> Cost:
         """The sum of all rows."""
         return _sum(row.cost for row in self.rows)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 __all__ = ["relu", "relu6"]
 
@@ -50,7 +51,7 @@ def relu6(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _relu(x: jax.Array) -> jax.Array:
-    return jnp.maximum(x, 0)
+    return lax.max(x, lax.full_like(x, 0))
 
 
 @_relu.defjvp

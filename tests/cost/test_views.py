@@ -244,7 +244,11 @@ def test_the_command_line_asks_xla_and_reads_hlo(
     found = json.loads(out)
     assert cost.Result.from_dict(found).total.flops == found["xla"]["layers"][0]["analytic"] == 32
     assert found["xla"]["memory"]["argument"] == 128
-    assert run(capsys, *argv, "--format", "csv")[0] == 2
+    _, out, _ = run(capsys, *argv, "--format", "csv")
+    [row] = [row for row in csv.DictReader(io.StringIO(out)) if row["layer"] == "double"]
+    assert (row["flops"], row["lowered"]) == ("32", "64") and "casts" in row["why"]
+    _, out, _ = run(capsys, *argv, "--format", "html")
+    assert re.search(r"<td>double</td><td>32</td><td>64</td>.*casts", out) and "XLA holds" in out
     dump = tmp_path / "dump.txt"
     compiled = jax.jit(jax.named_call(lambda x: x * 2, name="double")).lower(1.0).compile()
     dump.write_text(compiled.as_text() or "")
