@@ -13,6 +13,7 @@ from jconv.layers import (
     AdaptiveMaxPool,
     AvgPool,
     BatchNorm,
+    Beside,
     BlurPool,
     ChannelShuffle,
     Conv,
@@ -25,11 +26,14 @@ from jconv.layers import (
     GlobalAvgPool,
     GlobalMaxPool,
     GroupNorm,
+    Highway,
     Identity,
     L2Pool,
     Layer,
     LayerNorm,
+    LayerScale,
     Linear,
+    LocalResponseNorm,
     MaxBlurPool,
     MaxPool,
     PadChannels,
@@ -42,6 +46,7 @@ from jconv.layers import (
     Upsample,
     add,
 )
+from jconv.layers.initializers import Constant
 from jconv.models import Network, resnet
 
 fast_jit = partial(
@@ -91,6 +96,7 @@ LEAVES: dict[str, Entry] = {
     "fixed filter": Entry(FixedFilter("sobel_x"), IMAGE),
     "fixed filter 1d": Entry(FixedFilter("gaussian", size=4, sigma=0.8, stride=2), (2, 9, 3)),
     "flatten": Entry(Flatten(), IMAGE),
+    "flatten, channels first": Entry(Flatten(channels_first=True), IMAGE),
     "group norm": Entry(GroupNorm(2), IMAGE),
     "global avg pool": Entry(GlobalAvgPool(), IMAGE),
     "global max pool": Entry(GlobalMaxPool(), IMAGE),
@@ -98,7 +104,10 @@ LEAVES: dict[str, Entry] = {
     "l2 pool": Entry(L2Pool(3, stride=2), IMAGE),
     "layer norm": Entry(LayerNorm(), IMAGE),
     "layer norm, spatial": Entry(LayerNorm(spatial=True), IMAGE),
+    "layer scale": Entry(LayerScale(0.3), IMAGE),
     "linear": Entry(Linear(5), (3, 4)),
+    "linear, biased": Entry(Linear(5, bias_init=Constant(1.5)), (3, 4)),
+    "local response norm": Entry(LocalResponseNorm(size=3, alpha=0.5), IMAGE),
     "max blur pool": Entry(MaxBlurPool(3, stride=2), IMAGE),
     "max pool": Entry(MaxPool(3, stride=2), IMAGE),
     "max pool, ceil": Entry(MaxPool(2, padding=0, ceil_mode=True), IMAGE),
@@ -111,7 +120,12 @@ LEAVES: dict[str, Entry] = {
 }
 
 COMPOSITES: dict[str, Entry] = {
+    "beside": Entry(Sequential(conv=Conv(8, 3), aux=Beside(GlobalAvgPool()), act=Activation("relu")), IMAGE),
+    "highway": Entry(Highway(Conv(4, 3), Conv(4, 3, bias_init=Constant(-2.0))), IMAGE),
     "parallel": Entry(Parallel(Conv(3, 1), pool=Sequential(MaxPool(3, stride=1), Conv(2, 1))), IMAGE),
+    "parallel, at its own path": Entry(
+        Parallel(_a=Sequential(conv1=Conv(3, 1), conv2=Conv(2, 3)), _b=Identity(), conv3=Conv(2, 1)), IMAGE
+    ),
     "parallel sum": Entry(Parallel(Conv(4, 3), Identity(), combine=add), IMAGE),
     "residual": Entry(
         Residual(

@@ -16,12 +16,13 @@ MAY: dict[str, tuple[str, ...]] = {
     "jconv": ("jconv", *BASE),
     "jconv.ops": BASE,
     "jconv.layers": ("jconv.ops", *BASE),
-    "jconv.models": ("jconv.layers", "jconv.ops", *BASE),
+    "jconv.models": ("jconv.weights", "jconv.layers", "jconv.ops", *BASE),
     "jconv.cost": ("jconv.ops", "jconv.layers", "jaxlib", *BASE),
     "jconv.cost.cli": ("jconv.cost", "jconv.models", *BASE),  # the command line takes names of networks
     "jconv.cost.report": ("jconv.cost", "rich"),
     "jconv.telemetry": ("jconv.ops", "jconv.layers", *BASE),
-    "jconv.weights": ("jconv.models", "jconv.layers", "jconv.ops", "safetensors", *BASE),
+    "jconv.weights": ("jconv.layers", "safetensors", "huggingface_hub", "torch", "PIL", *BASE),
+    "jconv.export": ("jconv.layers", "jax2onnx", *BASE),
     "jconv.bridge": ("jconv.layers", "jconv.ops", "flax", *BASE),
 }
 MAY_NOT: dict[str, tuple[str, ...]] = {"jconv": ("train", "tests", "benchmarks"), "train": ("tests", "benchmarks")}

@@ -16,7 +16,7 @@ __all__ = ["Compared", "Comparison", "compare", "compare_found"]
 
 REASONS = {
     "convert_element_type": "casts, which are movement here and operations there",
-    "jconv_conv": "the algorithm that computes this convolution here",
+    "jconv_conv": "lowering: another algorithm computes this convolution",
     "sort": "sorting, which XLA counts by the logarithm of all elements",
 }
 SAME = {"select_and_scatter": "select_and_scatter_add"}

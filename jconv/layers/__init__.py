@@ -1,10 +1,10 @@
 """Layers: frozen descriptions with `init` and `apply`. Composed, they are a network."""
 
 from jconv.layers.base import Composite, Layer, Params, Run, State, child
-from jconv.layers.combinators import Parallel, Residual, Sequential, add, concatenate
+from jconv.layers.combinators import Beside, Highway, Parallel, Residual, Sequential, add, concatenate
 from jconv.layers.fold import fold
-from jconv.layers.norm import BatchNorm, GroupNorm, LayerNorm, StandardizedConv
-from jconv.layers.parametric import Conv, ConvTranspose, Linear, SqueezeExcite
+from jconv.layers.norm import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm, StandardizedConv
+from jconv.layers.parametric import Conv, ConvTranspose, LayerScale, Linear, SqueezeExcite
 from jconv.layers.pool import (
     AdaptiveAvgPool,
     AdaptiveMaxPool,
@@ -37,6 +37,7 @@ __all__ = [
     "AdaptiveMaxPool",
     "AvgPool",
     "BatchNorm",
+    "Beside",
     "BlurPool",
     "ChannelShuffle",
     "Composite",
@@ -50,11 +51,14 @@ __all__ = [
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GroupNorm",
+    "Highway",
     "Identity",
     "L2Pool",
     "Layer",
     "LayerNorm",
+    "LayerScale",
     "Linear",
+    "LocalResponseNorm",
     "MaxBlurPool",
     "MaxPool",
     "PadChannels",

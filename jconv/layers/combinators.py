@@ -1,4 +1,4 @@
-"""Layers made of layers: one after another, side by side, around a shortcut."""
+"""Layers made of layers: one after another, side by side, around a shortcut, through a gate."""
 
 import copy
 import dataclasses
@@ -12,12 +12,14 @@ import jax.numpy as jnp
 from jconv.layers.base import Composite, Layer, Run, child
 from jconv.layers.simple import Identity
 
-__all__ = ["Parallel", "Residual", "Sequential"]
+__all__ = ["Beside", "Highway", "Parallel", "Residual", "Sequential"]
 
 
 @dataclasses.dataclass(frozen=True, repr=False, init=False)
 class Sequential(Composite):
     """`y = f_k(... f_2(f_1(x)))`. Layers given by position are named "0", "1", ..., as torch names them.
+
+    A name that begins with an underscore adds nothing to the paths: that layer's own layers stand at this one's path.
 
     >>> from jconv.layers import Activation, BatchNorm, Conv
     >>> print(Sequential(conv=Conv(8, 3), bn=BatchNorm(), act=Activation("relu")))
@@ -42,6 +44,10 @@ class Sequential(Composite):
         """The layers by name, in order."""
         return dict(self.layers)
 
+    def child_path(self, name: str) -> str:
+        """The name, or nothing if it begins with an underscore."""
+        return "" if name.startswith("_") else name
+
     def with_child(self, name: str, layer: Layer) -> Self:
         """This sequence with another layer of that name."""
         new = copy.copy(self)
@@ -49,10 +55,33 @@ class Sequential(Composite):
         return new
 
     def wire(self, run: Run, x: jax.Array) -> jax.Array:
-        """One after another."""
-        for name, _ in self.layers:
-            x = run(name, x)
+        """One after another, past those that are `Beside`."""
+        for name, layer in self.layers:
+            y = run(name, x)
+            x = x if isinstance(layer, Beside) else y
         return x
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Beside(Composite):
+    """A layer that a Sequential runs on x and does not go through, as an auxiliary head: `outputs` returns its value.
+
+    Its statistics move in training as any other layer's. Where nobody takes its value or its state, XLA drops what it
+    computes. Szegedy et al. 2014, arXiv:1409.4842, section 5.
+
+        >>> from jconv.layers import Linear
+        >>> net = Sequential(body=Linear(8), aux=Beside(Linear(2)), head=Linear(3))
+        >>> x = jnp.ones((1, 4))
+        >>> arrays = net.init(jax.random.key(0), x)
+        >>> {path: y.shape for path, y in net.outputs(*arrays, x, at=["head", "aux"])[0].items()}
+        {'head': (1, 3), 'aux': (1, 2)}
+    """
+
+    layer: Layer = child("")
+
+    def wire(self, run: Run, x: jax.Array) -> jax.Array:
+        """The layer's own value."""
+        return run("layer", x)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -75,6 +104,28 @@ class Residual(Composite):
                 f"for x of shape {x.shape}; give it a shortcut that changes features and stride as the branch does"
             )
         return run("act", branch + shortcut)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Highway(Composite):
+    """`y = t * transform(x) + (1 - t) * x` with `t = sigmoid(gate(x))`: it learns how much of x to carry on.
+
+    Give the gate's bias a negative start, `Conv(8, 3, bias_init=Constant(-2.0))`, so that a deep network begins by
+    carrying. Srivastava, Greff & Schmidhuber 2015, arXiv:1505.00387, equations 3 and 4.
+    """
+
+    transform: Layer
+    gate: Layer
+
+    def wire(self, run: Run, x: jax.Array) -> jax.Array:
+        """Each element of x or of its transform, or something between."""
+        h, gate = run("transform", x), run("gate", x)
+        if not x.shape == h.shape == gate.shape:
+            raise ValueError(
+                f"Highway: expected transform and gate to keep x's shape {x.shape}, got {h.shape} and {gate.shape}; "
+                f"change features and stride in a layer between two of these"
+            )
+        return x + jax.nn.sigmoid(gate) * (h - x)
 
 
 def concatenate(values: list[jax.Array]) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Normalisation as layers: BatchNorm, LayerNorm, GroupNorm, and convolutions with a standardised kernel."""
+"""Normalisation as layers: of a batch, an example, groups, neighbouring channels, and of a convolution's kernel."""
 
 import dataclasses
 from dataclasses import KW_ONLY
@@ -12,9 +12,10 @@ from jconv import ops
 from jconv.layers.base import Layer, Params, State
 from jconv.layers.initializers import Initializer, ones, zeros
 from jconv.layers.parametric import Conv
+from jconv.layers.simple import Function
 from jconv.ops.norm import ghosts, moments
 
-__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "StandardizedConv"]
+__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "LocalResponseNorm", "StandardizedConv"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +148,20 @@ class GroupNorm(Layer):
         """(N, ..., C) -> (N, ..., C)."""
         _check_channels(params, x)
         return ops.group_norm(x, **params, groups=self.groups, eps=self.eps), state
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalResponseNorm(Function):
+    """Each channel damped by its neighbours' activity: `jconv.ops.local_response_norm`."""
+
+    _: KW_ONLY
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 2.0
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ops.local_response_norm(x, **vars(self))
 
 
 @dataclasses.dataclass(frozen=True)

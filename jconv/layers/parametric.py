@@ -1,4 +1,4 @@
-"""Layers with parameters: Conv, ConvTranspose, Linear, SqueezeExcite."""
+"""Layers with parameters: Conv, ConvTranspose, Linear, LayerScale, SqueezeExcite."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ import jax
 
 from jconv import ops
 from jconv.layers.base import Composite, Layer, Params, Run, State
-from jconv.layers.initializers import Initializer, fan_in_uniform, he_normal, zeros
+from jconv.layers.initializers import Constant, Initializer, fan_in_uniform, he_normal, zeros
 from jconv.layers.simple import Activation
 from jconv.ops.padding import check_input
 from jconv.ops.window import Padding, per_axis
 
-__all__ = ["Conv", "ConvTranspose", "Linear", "SqueezeExcite"]
+__all__ = ["Conv", "ConvTranspose", "LayerScale", "Linear", "SqueezeExcite"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Conv(Layer):
         padding: as in `jconv.conv`; None is torch's symmetric `dilation * (kernel - 1) // 2`.
         bias: add a learned number to each feature.
         lowering: as in `jconv.conv`.
-        kernel_init: `(key, shape) -> kernel`.
+        kernel_init, bias_init: `(key, shape) -> array`.
 
     Parameters: kernel (*window, C / groups, features), bias (features,), float32.
 
@@ -49,15 +49,16 @@ class Conv(Layer):
     bias: bool = True
     lowering: str = "auto"
     kernel_init: Initializer = he_normal
+    bias_init: Initializer = zeros
 
     def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
-        """A kernel for x's spatial axes and channels, and zeros for the bias."""
+        """A kernel for x's spatial axes and channels, and a bias."""
         check_input(x)
         window = per_axis("kernel", self.kernel, len(x.shape) - 2, least=1)
         _check_groups(self.groups, x.shape[-1], self.features)
         params = {"kernel": self.kernel_init(key, (*window, x.shape[-1] // self.groups, self.features))}
         if self.bias:
-            params["bias"] = zeros(key, (self.features,))
+            params["bias"] = self.bias_init(jax.random.fold_in(key, 1), (self.features,))
         return params, {}
 
     def effective_kernel(self, params: Params) -> jax.Array:
@@ -93,7 +94,7 @@ class ConvTranspose(Layer):
             stride makes images exactly `stride` times as large.
         bias: add a learned number to each feature.
         lowering: as in `jconv.conv`.
-        kernel_init: `(key, shape) -> kernel`.
+        kernel_init, bias_init: `(key, shape) -> array`.
 
     Parameters: kernel (*window, features / groups, C), bias (features,), float32.
 
@@ -116,15 +117,16 @@ class ConvTranspose(Layer):
     bias: bool = True
     lowering: str = "auto"
     kernel_init: Initializer = he_normal
+    bias_init: Initializer = zeros
 
     def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
-        """A kernel for x's spatial axes and channels, and zeros for the bias."""
+        """A kernel for x's spatial axes and channels, and a bias."""
         check_input(x)
         window = per_axis("kernel", self.kernel, len(x.shape) - 2, least=1)
         _check_groups(self.groups, x.shape[-1], self.features)
         params = {"kernel": self.kernel_init(key, (*window, self.features // self.groups, x.shape[-1]))}
         if self.bias:
-            params["bias"] = zeros(key, (self.features,))
+            params["bias"] = self.bias_init(jax.random.fold_in(key, 1), (self.features,))
         return params, {}
 
     def apply(
@@ -161,12 +163,13 @@ class Linear(Layer):
     _: KW_ONLY
     bias: bool = True
     kernel_init: Initializer = fan_in_uniform
+    bias_init: Initializer = zeros
 
     def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
-        """A kernel for x's channels, and zeros for the bias."""
+        """A kernel for x's channels, and a bias."""
         params = {"kernel": self.kernel_init(key, (x.shape[-1], self.features))}
         if self.bias:
-            params["bias"] = zeros(key, (self.features,))
+            params["bias"] = self.bias_init(jax.random.fold_in(key, 1), (self.features,))
         return params, {}
 
     def apply(
@@ -178,6 +181,29 @@ class Linear(Layer):
             raise ValueError(f"x: expected {kernel.shape[0]} channels in the last axis, got shape {x.shape}")
         y = x @ kernel.astype(x.dtype)
         return (y + params["bias"].astype(x.dtype) if self.bias else y), state
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerScale(Layer):
+    """`y = gamma * x`, a factor for each channel, learned from a small start: it lets a deep branch in by degrees.
+
+    Parameters: gamma (C,), float32. Touvron et al. 2021, "Going deeper with Image Transformers", arXiv:2103.17239,
+    section 2.2.
+    """
+
+    start: float = 1e-6
+
+    def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
+        """`start` for each of x's channels."""
+        return {"gamma": Constant(self.start)(key, x.shape[-1:])}, {}
+
+    def apply(
+        self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> tuple[jax.Array, State]:
+        """(..., C) -> (..., C)."""
+        if x.shape[-1:] != params["gamma"].shape:
+            raise ValueError(f"x: expected {len(params['gamma'])} channels in the last axis, got shape {x.shape}")
+        return x * params["gamma"].astype(x.dtype), state
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

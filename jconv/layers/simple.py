@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -30,6 +31,7 @@ __all__ = [
 _IN_JAX_NN = "elu gelu hard_sigmoid hard_swish leaky_relu log_softmax mish selu sigmoid silu softmax softplus tanh"
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     **{name: getattr(jax.nn, name) for name in _IN_JAX_NN.split()},
+    "gelu_exact": partial(jax.nn.gelu, approximate=False),
     "relu": ops.relu,
     "relu6": ops.relu6,
 }
@@ -60,7 +62,10 @@ class Identity(Function):
 
 @dataclasses.dataclass(frozen=True)
 class Activation(Function):
-    """A function of each element: "relu" or "relu6" of `jconv.ops`, the name of one in `jax.nn`, or any function."""
+    """A function of each element: "relu" or "relu6" of `jconv.ops`, the name of one in `jax.nn`, or any function.
+
+    "gelu" is `jax.nn`'s, by tanh; "gelu_exact", by the error function, is what torch calls GELU.
+    """
 
     function: str | Callable[[jax.Array], jax.Array]
 
@@ -75,9 +80,13 @@ class Activation(Function):
 
 @dataclasses.dataclass(frozen=True)
 class Flatten(Function):
-    """(N, *spatial, C) -> (N, prod(spatial) * C)."""
+    """(N, *spatial, C) -> (N, prod(spatial) * C), or with `channels_first` (N, C * prod(spatial)), which is torch's."""
+
+    _: KW_ONLY
+    channels_first: bool = False
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        x = jnp.moveaxis(x, -1, 1) if self.channels_first else x
         return x.reshape(x.shape[0], -1)
 
 

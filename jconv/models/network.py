@@ -1,7 +1,7 @@
 """A network of stages: a Sequential that knows which of its outputs a backbone hands on."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import jax
@@ -20,14 +20,26 @@ class Network(Sequential):
 
     Args:
         stages: the path whose output is the feature of that name, `{"stem": "act1", "layer1": "layer1", ...}`.
-        named: the layers.
+        renames: functions from the name of a tensor in a published state dict to the name it has here, for networks
+            whose weights are also published under other names; `jconv.weights.load` tries them.
+        layers, named: the layers; in a dict if one has the name of an option, as `stages`.
     """
 
     stages: tuple[tuple[str, str], ...] = dataclasses.field(repr=False, kw_only=True)
+    renames: tuple[Callable[[str], str], ...] = dataclasses.field(repr=False, kw_only=True, default=())
 
-    def __init__(self, *, stages: dict[str, str], **named: Layer):
-        super().__init__(**named)
+    def __init__(
+        self,
+        layers: Mapping[str, Layer] | None = None,
+        /,
+        *,
+        stages: dict[str, str],
+        renames: Sequence[Callable[[str], str]] = (),
+        **named: Layer,
+    ):
+        super().__init__(**{**(layers or {}), **named})
         object.__setattr__(self, "stages", tuple(stages.items()))
+        object.__setattr__(self, "renames", tuple(renames))
 
     def features(
         self,

@@ -10,21 +10,19 @@ import numpy as np
 
 from jconv.layers import (
     Activation,
-    AvgPool,
     BatchNorm,
     BlurPool,
     Conv,
+    Dropout,
     DropPath,
     GlobalAvgPool,
-    Identity,
     Layer,
     Linear,
-    PadChannels,
     Residual,
     Sequential,
-    SqueezeExcite,
 )
 from jconv.layers.initializers import ones, zeros
+from jconv.models.blocks import SHORTCUTS, shortcut_layers, squeeze_excite
 from jconv.models.network import Network, known
 from jconv.models.stems import stem_layers
 
@@ -40,7 +38,7 @@ DEPTHS: dict[int, tuple[str, tuple[int, ...]]] = {  # block, blocks in each stag
     200: ("bottleneck", (3, 24, 36, 3)),
     **{6 * n + 2: ("basic", (n, n, n)) for n in (3, 5, 7, 9, 18)},  # CIFAR's 20, 32, 44, 56, 110
 }
-SHORTCUTS = ("conv", "avgpool", "pad")
+OUTPUT_STRIDES = {32: 0, 16: 1, 8: 2}  # how many stages, the last ones, dilate where the others stride
 
 
 def resnet(
@@ -56,6 +54,8 @@ def resnet(
     se: float = 0.0,
     blur: int = 0,
     stem_pool: str | None = None,
+    output_stride: int = 32,
+    dropout: float = 0.0,
     drop_path: float = 0.0,
     zero_gamma: bool = True,
     act: str | Callable[[jax.Array], jax.Array] = "relu",
@@ -88,6 +88,9 @@ def resnet(
         blur: anti-aliasing with a binomial filter of this many taps wherever the network strides but at the stem's
             convolution and the shortcuts; 0 is none.
         stem_pool: "max", "conv" (a 3×3/2 convolution, as ResNet-RS) or "none"; None is what the stem's row says.
+        output_stride: 16 or 8 for 32 where the stem's is 4: the last one or two stages do not stride but dilate, from
+            their second block on, so that all kernels see what they saw (Chen et al. 2017, arXiv:1706.05587, 3.1).
+        dropout: before the classifier; ResNet-RS has 0.25.
         drop_path: the last block's probability of leaving out its branch in training; it grows linearly from 0.
         zero_gamma: start the last BatchNorm of every branch at scale 0, so that a block starts as its shortcut.
         act: the activation.
@@ -113,12 +116,13 @@ def resnet(
     kind, counts = DEPTHS[known("depth", depth, DEPTHS)]
     known("shortcut", shortcut, SHORTCUTS)
     known("stride_at", stride_at, ("conv1", "conv2"))
+    known("output_stride", output_stride, OUTPUT_STRIDES)
     if kind == "basic" and (groups, group_width, stride_at) != (1, 64, "conv2"):
         raise ValueError(f"groups, group_width and stride_at are for bottlenecks; depth {depth} has basic blocks")
 
     rates = iter(np.linspace(0, drop_path, sum(counts)).tolist())
 
-    def block(channels: int, features: int, stride: int) -> Layer:
+    def block(channels: int, features: int, stride: int, before: int, dilation: int) -> Layer:
         out = features * (4 if kind == "bottleneck" else 1)
         inner = features * group_width // 64 * groups if kind == "bottleneck" else features
         strides = {"conv1": (stride, 1), "conv2": (1, stride)}[stride_at]
@@ -129,84 +133,66 @@ def resnet(
         def blurred(name: str, stride: int) -> dict[str, Layer]:
             return {name: BlurPool(blur, stride=stride)} if blur and stride > 1 else {}
 
-        def conv(features: int, kernel: int, stride: int = 1, groups: int = 1) -> Conv:
-            return Conv(features, kernel, stride=1 if blur else stride, groups=groups, bias=False)
+        def conv(features: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1) -> Conv:
+            return Conv(features, kernel, stride=1 if blur else stride, groups=groups, dilation=dilation, bias=False)
 
         rate = next(rates)
         tail = {"se": squeeze_excite(out, se)} if se else {}
         tail |= {"drop_path": DropPath(rate)} if rate else {}
         if kind == "basic":
             branch = Sequential(
-                conv1=conv(features, 3, stride), bn1=bn(), act1=Activation(act), **blurred("aa", stride),
-                conv2=conv(features, 3), bn2=bn(last=True), **tail,
+                conv1=conv(features, 3, stride, 1, before), bn1=bn(), act1=Activation(act), **blurred("aa", stride),
+                conv2=conv(features, 3, 1, 1, dilation), bn2=bn(last=True), **tail,
             )  # fmt: skip
         else:
             branch = Sequential(
                 conv1=conv(inner, 1, strides[0]), bn1=bn(), act1=Activation(act), **blurred("aa", strides[0]),
-                conv2=conv(inner, 3, strides[1], groups), bn2=bn(), act2=Activation(act), **blurred("aa", strides[1]),
+                conv2=conv(inner, 3, strides[1], groups, before), bn2=bn(), act2=Activation(act),
+                **blurred("aa", strides[1]),
                 conv3=conv(out, 1), bn3=bn(last=True), **tail,
             )  # fmt: skip
-        return Residual(branch, _shortcut(shortcut, channels, out, stride), Activation(act))
+        return Residual(branch, shortcut_layers(shortcut, channels, out, stride, dilation), Activation(act))
 
     def stages(channels: int) -> Iterator[tuple[str, Layer]]:
+        dilation = before = 1  # of a block's last 3×3 convolution, and of the one before it
         for i, count in enumerate(counts):
-            blocks = []
+            blocks, atrous = [], i >= len(counts) - OUTPUT_STRIDES[output_stride]
+            dilation *= 2 if atrous else 1
             for j in range(count):
-                blocks.append(block(channels, width << i, 2 if i and not j else 1))
-                channels = (width << i) * (4 if kind == "bottleneck" else 1)
+                stride = 2 if i and not j and not atrous else 1
+                blocks.append(block(channels, width << i, stride, before, dilation))
+                channels, before = (width << i) * (4 if kind == "bottleneck" else 1), dilation
             yield f"layer{i + 1}", Sequential(*blocks)
 
     first, channels = stem_layers(stem, width=width, pool=stem_pool, blur=blur, act=act)
     layers = first | dict(stages(channels)) | {"global_pool": GlobalAvgPool()}
     if num_classes:
+        layers |= {"drop": Dropout(dropout)} if dropout else {}
         layers["fc"] = Linear(num_classes)
-    names = [f"layer{i + 1}" for i in range(len(counts))]
-    net = Network(stages={"stem": "act1", **{name: name for name in names}}, **layers)
+    net = Network(layers, stages={"stem": "act1"} | {name: name for name in layers if name.startswith("layer")})
     return net if lowering == "auto" else net.update(Conv, lowering=lowering)
 
 
-def squeeze_excite(features: int, ratio: float) -> SqueezeExcite:
-    """Squeeze-and-excitation of so many features, its hidden ones a multiple of 8, as timm rounds them."""
-    hidden = max(8, int(features * ratio + 4) // 8 * 8)
-    return SqueezeExcite(Conv(hidden, 1), Conv(features, 1))
-
-
-def _shortcut(kind: str, channels: int, features: int, stride: int) -> Layer:
-    if stride == 1 and channels == features:
-        return Identity()
-    if kind == "pad":
-        return PadChannels(features, stride=stride)
-    project = [Conv(features, 1, stride=1 if kind == "avgpool" else stride, bias=False), BatchNorm()]
-    if kind == "conv":
-        return Sequential(*project)
-    pool = AvgPool(2, stride=stride, padding="SAME", count_include_pad=False) if stride > 1 else Identity()
-    return Sequential(pool, *project)
-
-
 def _variants() -> Iterator[tuple[str, dict]]:
-    letters = {  # timm's letters: stem and shortcut
-        "": {},
-        "c": {"stem": "c"},
-        "d": {"stem": "c", "shortcut": "avgpool"},
-        "s": {"stem": "s"},
-        "e": {"stem": "s", "shortcut": "avgpool"},
-        "t": {"stem": "t", "shortcut": "avgpool"},
-    }
+    stems = {"": "a", "c": "c", "d": "c", "s": "s", "e": "s", "t": "t"}  # by timm's letters
     for depth in (18, 26, 34, 50, 101, 152, 200):
-        for letter, options in letters.items():
-            yield f"resnet{depth}{letter}", {"depth": depth, **options}
+        for letter, stem in stems.items():
+            shortcut = "avgpool" if letter in ("d", "e", "t") else "conv"
+            yield f"resnet{depth}{letter}", {"depth": depth, "stem": stem, "shortcut": shortcut}
+    cifar = {"stem": "cifar", "width": 16, "shortcut": "pad", "num_classes": 10}
     for depth in (20, 32, 44, 56, 110):
-        options = {"depth": depth, "stem": "cifar", "width": 16, "shortcut": "pad", "num_classes": 10}
-        yield f"cifar_resnet{depth}", options
+        yield f"cifar_resnet{depth}", {"depth": depth, **cifar}
     for depth in (50, 101, 152):
         yield f"seresnet{depth}", {"depth": depth, "se": 1 / 16}
+    rs = {"stem": "c", "stem_pool": "conv", "shortcut": "avgpool", "se": 1 / 4}
+    for depth in (50, 101, 152, 200):
+        yield f"resnetrs{depth}", {"depth": depth, **rs}
     for depth in (50, 101):
         yield f"wide_resnet{depth}_2", {"depth": depth, "group_width": 128}
     for depth, groups, group_width in ((50, 32, 4), (101, 32, 4), (101, 32, 8), (101, 64, 4)):
         name = f"resnext{depth}_{groups}x{group_width}d"
         yield name, {"depth": depth, "groups": groups, "group_width": group_width}
-    yield "resnetblur50", {"depth": 50, "blur": 3}
-    yield "resnet50_v1", {"depth": 50, "stride_at": "conv1"}
+    yield from {"resnetblur50": {"depth": 50, "blur": 3}, "resnet50_v1": {"depth": 50, "stride_at": "conv1"}}.items()
 
 
 VARIANTS: dict[str, dict] = dict(_variants())

@@ -10,7 +10,7 @@ from jconv.ops.filters import apply_filter, filter_kernel
 from jconv.ops.kernels import compose_kernels, factor_kernel, separate
 from jconv.ops.lowerings.im2col import im2col
 from jconv.ops.matrix import col2im, conv_matrix
-from jconv.ops.norm import batch_norm, fold_batch_norm, group_norm, layer_norm, standardize_kernel
+from jconv.ops.norm import batch_norm, fold_batch_norm, group_norm, layer_norm, local_response_norm, standardize_kernel
 from jconv.ops.pool import avg_pool, global_avg_pool, global_max_pool, l2_pool, max_pool
 from jconv.ops.rearrange import channel_shuffle, depth_to_space, space_to_depth
 from jconv.ops.resize import resize, resize_conv
@@ -39,6 +39,7 @@ __all__ = [
     "im2col",
     "l2_pool",
     "layer_norm",
+    "local_response_norm",
     "max_blur_pool",
     "max_pool",
     "overlap_map",

@@ -1,11 +1,20 @@
-"""Normalisation as functions: of a batch, of each example, of a kernel, and of a batch folded into a kernel."""
+"""Normalisation as functions: of a batch, each example, neighbouring channels, a kernel; a batch's folded into one."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = ["batch_norm", "fold_batch_norm", "ghosts", "group_norm", "layer_norm", "moments", "standardize_kernel"]
+__all__ = [
+    "batch_norm",
+    "fold_batch_norm",
+    "ghosts",
+    "group_norm",
+    "layer_norm",
+    "local_response_norm",
+    "moments",
+    "standardize_kernel",
+]
 
 
 def moments(x: jax.Array, *, axis_name: str | None = None) -> tuple[jax.Array, jax.Array, int | jax.Array]:
@@ -157,6 +166,41 @@ def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, *, groups: int, 
     grouped = x.reshape(*x.shape[:-1], groups, -1)
     y = _standardized(grouped, (*range(1, x.ndim - 1), x.ndim), eps)
     return (y.reshape(x.shape) * scale + bias).astype(x.dtype)
+
+
+def local_response_norm(
+    x: jax.Array, *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0
+) -> jax.Array:
+    """`y[c] = x[c] / (k + alpha * sum of x[j]² over the channels j around c) ** beta`, at each position.
+
+    Args:
+        x: (..., C).
+        size: channels in the sum: size // 2 before c, c, and (size - 1) // 2 after it, as far as there are any.
+        alpha: weight of the sum. Caffe and torch divide by the size as well: theirs is `size` times this one.
+        beta, k: the exponent and the constant. The defaults are the paper's.
+
+    Returns:
+        (..., C) in x's dtype, computed in at least float32.
+
+    Raises:
+        ValueError: a size that is not positive.
+
+    Example:
+        >>> local_response_norm(jnp.array([3.0, 4.0, 0.0]), size=3, alpha=1.0, beta=0.5, k=0.0)
+        Array([0.6, 0.8, 0. ], dtype=float32)
+
+    References:
+        Krizhevsky, Sutskever & Hinton 2012, "ImageNet classification with deep convolutional neural networks",
+        section 3.3.
+    """
+    if size < 1:
+        raise ValueError(f"size: expected a positive number of channels, got {size}")
+    wide = _wide(x)
+    last = (1,) * (x.ndim - 1)
+    pads = [(0, 0)] * (x.ndim - 1) + [(size // 2, (size - 1) // 2)]
+    zero = np.array(0, wide.dtype)
+    total = lax.reduce_window(jnp.square(wide), zero, lax.add, (*last, size), (*last, 1), pads)
+    return (wide * (k + alpha * total) ** -beta).astype(x.dtype)
 
 
 def standardize_kernel(kernel: jax.Array, *, scaled: bool = False, eps: float = 1e-6) -> jax.Array:

@@ -15,6 +15,7 @@ from jconv.layers import (
     BatchNorm,
     BlurPool,
     Conv,
+    ConvTranspose,
     Dropout,
     DropPath,
     Flatten,
@@ -25,7 +26,7 @@ from jconv.layers import (
     PadChannels,
     Sequential,
 )
-from jconv.layers.initializers import fan_in_uniform, fans, he_normal, ones, zeros
+from jconv.layers.initializers import Constant, Normal, fan_in_uniform, fans, he_normal, lecun_normal, ones, zeros
 from jconv.layers.simple import ACTIVATIONS
 from tests import oracles
 
@@ -164,6 +165,7 @@ def test_conv_passes_every_option_on(x: jax.Array, key: jax.Array, rng: np.rando
         (BlurPool(4, stride=3), lambda x: ops.blur_pool(x, 4, stride=3)),
         (GlobalAvgPool(), lambda x: x.mean((1, 2))),
         (Flatten(), lambda x: x.reshape(4, 90)),
+        (Flatten(channels_first=True), lambda x: jnp.transpose(x, (0, 3, 1, 2)).reshape(4, 90)),
         (PadChannels(5, stride=2), lambda x: jnp.pad(x[:, ::2, ::2], [(0, 0)] * 3 + [(0, 2)])),
     ],
     ids=lambda value: str(value) if isinstance(value, Layer) else "",
@@ -172,9 +174,25 @@ def test_layers_that_are_one_function(layer, right, x: jax.Array) -> None:
     np.testing.assert_allclose(layer.apply({}, {}, x)[0], right(x), **CLOSE)
 
 
+@pytest.mark.parametrize("layer", [Conv(5, 3), ConvTranspose(5, 3), Linear(5)], ids=str)
+def test_a_bias_starts_where_it_is_told(layer: Any, x: jax.Array, key: jax.Array) -> None:
+    np.testing.assert_array_equal(layer.init(key, x)[0]["bias"], np.zeros(5))
+    start = dataclasses.replace(layer, bias_init=Constant(-2.0))
+    np.testing.assert_array_equal(start.init(key, x)[0]["bias"], np.full(5, -2.0))
+    one, other = (dataclasses.replace(layer, bias_init=f, kernel_init=f).init(key, x)[0] for f in (drawn, zeros))
+    assert not np.isin(one["bias"], one["kernel"]).any()  # other random numbers than the kernel's
+    assert not np.any(other["bias"])
+
+
+def drawn(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """A standard normal."""
+    return jax.random.normal(key, shape)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_by_name_are_jaxs(name: str, x: jax.Array) -> None:
-    np.testing.assert_array_equal(Activation(name).apply({}, {}, x)[0], getattr(jax.nn, name)(x))
+    right = jax.nn.gelu(x, approximate=False) if name == "gelu_exact" else getattr(jax.nn, name)(x)
+    np.testing.assert_array_equal(Activation(name).apply({}, {}, x)[0], right)
 
 
 # Initialisers
@@ -186,6 +204,8 @@ def test_initialisers_have_the_variance_they_say(shape: tuple[int, ...], key: ja
     assert fans(shape) == (fan_in, fan_out)
     normal, uniform = np.asarray(he_normal(key, shape)), np.asarray(fan_in_uniform(key, shape))
     np.testing.assert_allclose(normal.var(), 2 / fan_out, rtol=0.05)
+    np.testing.assert_allclose(np.var(lecun_normal(key, shape)), 1 / fan_in, rtol=0.05)
+    np.testing.assert_allclose(np.std(Normal(0.02)(key, shape)), 0.02, rtol=0.03)
     np.testing.assert_allclose(uniform.var(), 1 / fan_in / 3, rtol=0.05)
     assert np.abs(uniform).max() <= 1 / np.sqrt(fan_in)
     assert np.unique(normal).size > 0.95 * normal.size  # no block of random numbers is used twice

@@ -12,10 +12,12 @@ from jconv import models
 from jconv.layers import (
     Activation,
     BatchNorm,
+    Beside,
     Composite,
     Conv,
     Dropout,
     DropPath,
+    Highway,
     Identity,
     Layer,
     Linear,
@@ -27,6 +29,7 @@ from jconv.layers import (
     SqueezeExcite,
     add,
 )
+from jconv.layers.initializers import Constant
 from tests.catalogue import COMPOSITES, MODELS, ready
 
 NET = cast(models.Network, MODELS["network"].layer)
@@ -200,6 +203,55 @@ def test_sequential_parallel_residual_and_excite_are_their_equations(rng: np.ran
     np.testing.assert_allclose(value(excite, p), x * gate[:, None, None], rtol=1e-5, atol=1e-6)
 
 
+def test_a_highway_is_its_equation_and_starts_by_carrying(rng: np.random.Generator, key: jax.Array) -> None:
+    x = jnp.asarray(rng.normal(size=(2, 5, 4, 3)), "float32")
+    layer = Highway(Conv(3, 3), Conv(3, 1, bias_init=Constant(-1.0)))
+    params, _ = layer.init(key, x)
+    h, t = layer.transform.apply(params["transform"], {}, x)[0], layer.gate.apply(params["gate"], {}, x)[0]
+    t = jax.nn.sigmoid(t)
+    np.testing.assert_allclose(layer.apply(params, {}, x)[0], h * t + x * (1 - t), rtol=1e-5, atol=1e-6)
+    for bias, right in ((-40.0, x), (40.0, h)):
+        params["gate"]["bias"] = jnp.full(3, bias)
+        np.testing.assert_allclose(layer.apply(params, {}, x)[0], right, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_beside_is_seen_by_outputs_alone(rng: np.random.Generator, key: jax.Array) -> None:
+    x = jnp.asarray(rng.normal(size=(2, 5, 4, 3)), "float32")
+    plain = Sequential(a=Conv(4, 3), b=Conv(5, 1))
+    net = Sequential(a=Conv(4, 3), aux=Beside(Sequential(bn=BatchNorm(), conv=Conv(2, 1))), b=Conv(5, 1))
+    params, state = net.init(key, x)
+    assert paths(params).keys() == {
+        "a.kernel", "a.bias", "aux.bn.scale", "aux.bn.bias", "aux.conv.kernel", "aux.conv.bias", "b.kernel", "b.bias",
+    }  # fmt: skip
+    without = {name: params[name] for name in "ab"}
+    np.testing.assert_array_equal(net.apply(params, state, x)[0], plain.apply(without, {}, x)[0])
+    taken, after = net.outputs(params, state, x, ["aux", "aux.bn", "b"], train=True)
+    between = plain.outputs(without, {}, x, ["a"])[0]["a"]
+    aux = net["aux"].apply(params["aux"], state["aux"], between, train=True)
+    np.testing.assert_allclose(taken["aux"], aux[0], rtol=1e-5, atol=1e-6)
+    assert taken["aux.bn"].shape == between.shape
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), after["aux"], aux[1])
+    assert not np.array_equal(after["aux"]["bn"]["mean"], state["aux"]["bn"]["mean"])
+    text = jax.jit(lambda *a: net.apply(*a)[0]).lower(params, state, x).compile().as_text() or ""
+    assert "/b/" in text and "/aux/" not in text
+    alone = Beside(Conv(2, 1))
+    assert alone.apply(*alone.init(key, x), x)[0].shape == (2, 5, 4, 2)
+
+
+def test_a_name_with_an_underscore_adds_nothing_to_the_path(key: jax.Array) -> None:
+    net = Sequential(
+        squeeze=Conv(2, 1), _expand=Parallel(left=Conv(3, 1), _right=Sequential(a=Conv(4, 1), b=Conv(5, 3)))
+    )
+    x = jnp.ones((1, 4, 4, 3))
+    params, state = net.init(key, x)
+    assert list(params) == ["squeeze", "left", "a", "b"]
+    assert [path for path, _ in net.walk()] == list(params)
+    assert net.apply(params, state, x)[0].shape == (1, 4, 4, 8)
+    other = net.replace("b", Conv(6, 1))
+    assert (other["b"], net["b"]) == (Conv(6, 1), Conv(5, 3))
+    assert net.outputs(params, state, x, ["a"])[0]["a"].shape == (1, 4, 4, 4)
+
+
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("path", ["layer1.0", "layer2.0"])
 def test_a_block_of_zero_gamma_starts_as_its_shortcut(path: str, train: bool, rng, key: jax.Array) -> None:
@@ -359,6 +411,7 @@ X = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32)
         (Conv(6, 9, padding=0), r"a window of 9 .* does not fit an input of 8"),
         (Conv(6, 3, lowering="fft"), r"lowering: expected one of .*'im2col', .*got 'fft'"),
         (Residual(Conv(6, 3)), r"Residual: .*shortcut to have one shape, got \(2, 8, 8, 6\) and \(2, 8, 8, 4\)"),
+        (Highway(Conv(4, 3), Conv(3, 1)), r"Highway: .*x's shape \(2, 8, 8, 4\), got .*4\) and \(2, 8, 8, 3\); change"),
         (PadChannels(3), r"PadChannels: expected at most 3 channels, got x of shape \(2, 8, 8, 4\)"),
         (MaxPool(3, padding="FULL"), r"padding: expected .*got 'FULL'"),
     ],

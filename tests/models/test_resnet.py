@@ -16,6 +16,7 @@ from jconv.layers import (
     BatchNorm,
     BlurPool,
     Conv,
+    Dropout,
     DropPath,
     Identity,
     MaxPool,
@@ -25,10 +26,11 @@ from jconv.layers import (
     SqueezeExcite,
 )
 from jconv.models import resnet
-from jconv.models.resnet import DEPTHS
+from jconv.models.resnet import DEPTHS, VARIANTS
 from jconv.models.stems import STEMS
 from tests import goldens
 from tests.catalogue import fast_jit
+from tests.models.parity import compare, reference
 
 KEY = jax.random.key(0)
 
@@ -165,7 +167,7 @@ def test_paths_of_deep_stems_excitation_and_average_shortcuts_are_timms() -> Non
 DEEP = ("101", "110", "152", "200")
 
 
-@pytest.mark.parametrize("name", [name for name in models.list() if not any(depth in name for depth in DEEP)])
+@pytest.mark.parametrize("name", [name for name in VARIANTS if not any(depth in name for depth in DEEP)])
 def test_named_models_run(name: str) -> None:
     net = models.create(name)
     params, state, x = abstract(net, 2, 32, 32, 3)
@@ -178,7 +180,7 @@ def test_list_and_create() -> None:
     assert models.list("resnet50?") == ["resnet50c", "resnet50d", "resnet50s", "resnet50e", "resnet50t"]
     assert len(set(models.list())) == len(models.list())
     assert models.create("resnet34", stem="t") == resnet(34, stem="t")
-    nets = [models.create(name) for name in models.list()]
+    nets = [models.create(name) for name in VARIANTS]
     assert len(set(nets)) == len(nets)
 
 
@@ -244,6 +246,50 @@ def test_pools_of_a_stem(n: int) -> None:
     assert "maxpool" not in resnet(18, stem_pool="none").children()
     conv = resnet(18, stem_pool="conv")["maxpool"]
     assert conv == Sequential(Conv(64, 3, stride=2, bias=False), BatchNorm(), Activation("relu"))
+
+
+# Output stride
+
+
+@pytest.mark.parametrize("depth", [18, 26])
+@pytest.mark.parametrize("n", [64, 81])
+def test_an_atrous_network_has_more_of_the_same_positions(depth: int, n: int, rng: np.random.Generator) -> None:
+    """Its last stage at every second or fourth position is that of the network that strides, borders included."""
+    strided = resnet(depth, width=8, zero_gamma=False)
+    x = jnp.asarray(rng.normal(size=(1, n, n, 3)), "float32")
+    params, state = strided.init(KEY, x)
+
+    @fast_jit
+    def last(x: jax.Array) -> list[jax.Array]:
+        nets = [resnet(depth, width=8, output_stride=stride) for stride in (32, 16, 8)]
+        return [net.outputs(params, state, x, ["layer4"])[0]["layer4"] for net in nets]
+
+    right, *atrous = last(x)
+    assert float(jnp.abs(right).max()) > 0
+    for step, found in zip((2, 4), atrous, strict=True):
+        assert found.shape[1] == -(-n // (32 // step))
+        np.testing.assert_allclose(found[:, ::step, ::step], right, rtol=1e-4, atol=1e-5)
+
+
+def test_dilations_begin_after_the_first_block() -> None:
+    layers = convs(resnet(50, output_stride=8))
+    dilated = {path: conv.dilation for path, conv in layers.items() if conv.dilation != 1}
+    assert dilated == {
+        **{f"layer3.{j}.conv2": 2 for j in range(1, 6)},
+        "layer4.0.conv2": 2,
+        **{f"layer4.{j}.conv2": 4 for j in range(1, 3)},
+    }
+    basic = convs(resnet(18, output_stride=16))
+    assert [basic[f"layer4.{j}.conv{k}"].dilation for j in (0, 1) for k in (1, 2)] == [1, 2, 2, 2]
+
+
+def test_output_stride_of_other_stems_and_shortcuts() -> None:
+    for shortcut in ("conv", "avgpool", "pad"):
+        assert sizes(resnet(26, shortcut=shortcut, output_stride=8), 65)["layer4"] == (9, 2048)
+    cifar = resnet(20, stem="cifar", width=16, output_stride=16)
+    params, state, x = abstract(cifar, 1, 32, 32, 3)
+    maps, _ = jax.eval_shape(cifar.features, params, state, x)
+    assert [maps[f"layer{i}"].shape[1] for i in (1, 2, 3)] == [32, 16, 16]
 
 
 # Options
@@ -329,6 +375,13 @@ def test_zero_gamma_is_the_last_norm_of_every_branch(depth: int) -> None:
         assert starts == ({f"{path}.bn{2 if depth == 18 else 3}" for path in blocks} if zero_gamma else set())
 
 
+def test_dropout_is_before_the_classifier() -> None:
+    net = resnet(26, dropout=0.25)
+    assert list(net.children())[-3:] == ["global_pool", "drop", "fc"]
+    assert net["drop"] == Dropout(0.25)
+    assert "drop" not in resnet(26, num_classes=0, dropout=0.25).children()
+
+
 def test_width_scales_every_feature() -> None:
     wide, narrow = convs(resnet(26, stem="c")), convs(resnet(26, stem="c", width=16))
     assert {path: conv.features for path, conv in narrow.items()} == {p: c.features // 4 for p, c in wide.items()}
@@ -373,9 +426,33 @@ def test_a_depth_counts_the_weighted_layers(depth: int) -> None:
         (lambda: resnet(act="rleu"), r"unknown activation 'rleu'; did you mean 'relu'"),
         (lambda: resnet(18, groups=2), r"groups, group_width and stride_at are for bottlenecks; depth 18 has basic"),
         (lambda: models.create("resnet5O"), r"unknown model 'resnet5O'; did you mean 'resnet50"),
-        (lambda: models.create("vgg"), r"unknown model 'vgg'; there are 'resnet18'"),
+        (lambda: models.create("xyz"), r"unknown model 'xyz'; there are 'resnet18'"),
     ],
 )
 def test_unknown_options_name_the_nearest(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# Parity
+
+SHORT = {"depth": 26}, {"layers": (2, 2, 2, 2)}
+THEIRS: dict[str, tuple[str, dict, dict]] = {  # the library, our options, theirs
+    "resnet18": ("torchvision", {}, {}),
+    "resnext50_32x4d": ("torchvision", {}, {}),
+    "resnet26t": ("timm", {}, {}),
+    "resnet18d": ("timm", {"output_stride": 16}, {"output_stride": 16}),
+    "resnet26d": ("timm", {"output_stride": 8}, {"output_stride": 8}),
+    "seresnet50": ("timm", *SHORT),
+    "resnetblur50": ("timm", *SHORT),
+    "resnetrs50": ("timm", *SHORT),
+}
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", THEIRS)
+def test_it_is_theirs(name: str) -> None:
+    library, ours, options = THEIRS[name]
+    theirs = reference(library, name, num_classes=10, **options)
+    errors = compare(models.create(name, num_classes=10, **ours), theirs, (4, 64, 48, 3))
+    assert max(errors.values()) <= 1e-4, errors

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jconv import conv
-from jconv.ops import batch_norm, fold_batch_norm, group_norm, layer_norm, standardize_kernel
+from jconv.ops import batch_norm, fold_batch_norm, group_norm, layer_norm, local_response_norm, standardize_kernel
 from jconv.ops.norm import ghosts, moments
 from tests import oracles
 from tests.by_torch import by_torch
@@ -187,6 +187,57 @@ def test_examples_in_half_precision_are_normalised_in_float32(rng: np.random.Gen
     assert y.dtype == jnp.bfloat16
     right = f(x.astype(jnp.float32), jnp.ones(4), jnp.zeros(4))
     np.testing.assert_allclose(y.astype(jnp.float32), right, rtol=0.01, atol=0.01)
+
+
+# Neighbouring channels
+
+
+def damped(x: np.ndarray, size: int, alpha: float, beta: float, k: float) -> np.ndarray:
+    """Equation by equation, channel by channel."""
+    y = np.empty_like(x)
+    for c in range(x.shape[-1]):
+        near = x[..., max(0, c - size // 2) : c + (size - 1) // 2 + 1]
+        y[..., c] = x[..., c] / (k + alpha * (near**2).sum(-1)) ** beta
+    return y
+
+
+SIZES = (1, 2, 3, 5, 20)
+
+
+def test_local_response_norm_is_its_equation(rng: np.random.Generator) -> None:
+    xs = [rng.normal(0, 3, size=shape) for shape in ((4, 7), (2, 5, 7), (2, 5, 4, 7), (1, 2, 3, 2, 7))]
+
+    @fast_jit
+    def run(xs: list[jax.Array]) -> list:
+        return [[local_response_norm(x, size=size, alpha=0.3, beta=0.7, k=1.5) for size in SIZES] for x in xs]
+
+    for x, ys in zip(xs, run(jax.tree.map(jnp.float32, xs)), strict=True):
+        for size, y in zip(SIZES, ys, strict=True):
+            right = damped(x, size, 0.3, 0.7, 1.5)
+            np.testing.assert_allclose(y, right, **CLOSE)
+            assert not np.allclose(damped(x, size + 1, 0.3, 0.7, 1.5), right, **CLOSE) or size == 20
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_local_response_norm_is_torchs_and_so_is_its_gradient(rng: np.random.Generator, size: int) -> None:
+    """torch divides the sum by the size."""
+    x, dy = (rng.normal(1, 2, size=(2, 5, 4, 6)) for _ in range(2))
+
+    def right(torch: Any, x: Any) -> Any:
+        return torch.nn.functional.local_response_norm(x, size, alpha=0.3 * size, beta=0.7, k=1.5)
+
+    f = partial(local_response_norm, size=size, alpha=0.3, beta=0.7, k=1.5)
+    for got, expected in zip(value_and_gradient(f, x, dy), by_torch(right, x, dy), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_local_response_norm_in_half_precision_and_of_no_channels(rng: np.random.Generator) -> None:
+    x = jnp.asarray(rng.normal(300, 2, size=(3, 4, 6)), "bfloat16")
+    y = local_response_norm(x)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(y.astype(jnp.float32), local_response_norm(x.astype(jnp.float32)), rtol=0.01)
+    with pytest.raises(ValueError, match=r"size: expected a positive number of channels, got 0"):
+        local_response_norm(x, size=0)
 
 
 # Ghost batches, kernels

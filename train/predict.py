@@ -1,0 +1,129 @@
+"""What is in these pictures? The five likeliest classes in words, and a drawing.
+
+python -m train.predict photo.jpg --model digits_resnet20
+python -m train.predict *.jpg --model resnet50d --weights hf-hub:timm/resnet50d.ra2_in1k
+"""
+
+import dataclasses
+import io
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from jconv import models, weights
+from jconv.models import Network, Trained
+from train.checkpoint import write
+from train.data.needs import needs
+from train.errors import RunError
+
+__all__ = ["Options", "main", "ready"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Name what pictures show."""
+
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files of pictures."""
+    model: str
+    """A trained network: a name on the shelf (jconv.models.shelf()) or its folder; with --weights, a name from
+    jconv.models.list()."""
+    weights: str | None = None
+    """A file, a folder, or hf-hub:OWNER/NAME with weights of torchvision's or timm's names for ImageNet's classes."""
+    top: int = 5
+    """How many classes to name."""
+    out: Path | None = Path("predictions.png")
+    """Where to draw; None draws nothing."""
+
+
+def ready(model: str, source: str | None) -> Trained:
+    """A trained network, from the shelf or with weights from elsewhere. RunError if it cannot be had."""
+    try:
+        if source is None:
+            return models.load(model)
+        network: Network = models.create(model)
+        params, state, preprocessing = weights.load(network, source)
+    except (ValueError, OSError, ImportError) as error:
+        raise RunError(f"--model {model}: {error}") from error
+    return Trained(network, params, state, preprocessing or weights.Preprocessing(), words(), {})
+
+
+def words() -> tuple[str, ...]:
+    """ImageNet's 1,000 classes, in the order of their WordNet ids."""
+    return tuple(resources.files("train.data").joinpath("imagenet.txt").read_text().splitlines())
+
+
+def predict(trained: Trained, images: Sequence[Path]) -> np.ndarray:
+    """The probability of each class for each image: (N, classes). RunError for a file that is no picture."""
+    arrays = []
+    for path in images:
+        try:
+            arrays.append(trained.preprocessing(path))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: expected a picture: {error}") from error
+    apply = jax.jit(lambda x: jax.nn.softmax(trained.model.apply(trained.params, trained.state, x)[0]))
+    return np.concatenate([np.asarray(apply(jnp.asarray(a)[None])) for a in arrays])
+
+
+def draw(path: Path, images: Sequence[Path], found: np.ndarray, classes: Sequence[str], top: int) -> None:
+    """Each picture beside its likeliest classes."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    figure = Figure(figsize=(7, 1.9 * len(images)), layout="constrained")
+    for i, (image, p) in enumerate(zip(images, found, strict=True)):
+        left, right = figure.add_subplot(len(images), 2, 2 * i + 1), figure.add_subplot(len(images), 2, 2 * i + 2)
+        with Image.open(image) as opened:
+            left.imshow(opened.convert("RGB"))
+        left.set_title(image.name, fontsize=8)
+        left.set_axis_off()
+        best = np.argsort(-p)[:top]
+        right.barh([classes[k] for k in best], 100 * p[best], color="#4c78a8")
+        right.invert_yaxis()
+        right.set(xlim=(0, 112))
+        for y, k in enumerate(best):
+            right.text(100 * p[k] + 1, y, f"{100 * p[k]:.1f} %", va="center", fontsize=7)
+        right.tick_params(labelsize=8, length=0)
+        right.set_xticks([])
+        right.spines[:].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write(path, buffer.getvalue())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    options = tyro.cli(Options, prog="python -m train.predict", description=__doc__, args=arguments)
+    try:
+        if not options.images:
+            raise RunError("expected files of pictures: python -m train.predict photo.jpg --model NAME")
+        trained = ready(options.model, options.weights)
+        found = predict(trained, options.images)
+        with needs("train"):
+            if options.out is not None:
+                draw(options.out, options.images, found, trained.classes, options.top)
+    except RunError as error:
+        Console(stderr=True, markup=False).print(f"error: {error}", style="bold red")
+        return 1
+    table = Table("picture", *map(str, range(1, options.top + 1)))
+    for image, p in zip(options.images, found, strict=True):
+        best = np.argsort(-p)[: options.top]
+        table.add_row(image.name, *(f"{trained.classes[k]} {100 * p[k]:.1f} %" for k in best))
+    console = Console()
+    console.print(table)
+    if options.out is not None:
+        console.print(f"drawn in {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Put a finished run on the shelf: its weights, history and curve, and a card that says how to make it again.
+
+python -m train.shelve runs/digits-0 runs/digits-1 runs/digits-2 --name digits_resnet20
+"""
+
+import dataclasses
+import datetime
+import shutil
+import statistics
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+
+from jconv import cost, weights
+from train import checkpoint
+from train.compare import groups
+from train.config import Config, data_kind, flag
+from train.errors import RunError
+from train.loop import network_of
+from train.schedule import optimizer
+from train.step import new_state
+
+__all__ = ["Options", "main", "shelve"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Shelve a trained network; further runs that differ only in their seed give its accuracy a mean and a spread."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of finished runs; the weights are the first one's."""
+    name: str = ""
+    """The network's name on the shelf. Default: data and model."""
+    folder: Path = Path("models")
+    """The shelf."""
+    licence: str = "Apache-2.0"
+    """Of the weights."""
+
+
+def shelve(options: Options) -> Path:
+    """Write the folder of a network; its path. RunError if a run is not finished, or they are not of one kind."""
+    found = groups(options.runs)
+    if len(found) > 1:
+        raise RunError(
+            f"expected runs that differ only in their seed, got {' and '.join(found)}; shelve each kind alone"
+        )
+    [runs] = found.values()
+    summary = runs[0][1]
+    config = Config(**{f.name: summary["config"][f.name] for f in dataclasses.fields(Config)})
+    network = network_of(config, len(summary["classes"]))
+    shape = (config.size or 0, config.size or 0, len(summary["mean"]))
+    x = jax.ShapeDtypeStruct((1, *shape), "float32")
+    like = new_state(network, optimizer(config, 1), jax.random.key(0), x)
+    trained, _ = checkpoint.load(options.runs[0] / "checkpoint.msgpack", like)
+    prep = weights.Preprocessing(tuple(summary["mean"]), tuple(summary["std"]), shape[0], config.crop or 1.0)
+    seen = [100 * s["val_accuracy"] for _, s in runs]
+    card = {
+        "architecture": config.model,
+        "options": {
+            "num_classes": len(summary["classes"]),
+            **({"stem": config.stem} if config.stem else {}),
+            **({"drop_path": config.drop_path} if config.drop_path else {}),
+        },
+        "input": list(shape),
+        "parameters": summary["parameters"],
+        "macs": cost.analyze(network.apply, trained.params, trained.state, x, has_aux=True).total.macs,
+        "data": summary["data"],
+        "train_images": summary["train_images"],
+        "val_images": summary["val_images"],
+        "accuracy": round(statistics.mean(seen), 2),
+        **({"accuracy_sd": round(statistics.stdev(seen), 2)} if len(seen) > 1 else {}),
+        "accuracy_of_these_weights": round(seen[0], 2),
+        "seeds": [s["config"]["seed"] for _, s in runs],
+        "command": command(config),
+        "seconds": round(summary["seconds"]),
+        "hardware": summary["device"],
+        "versions": summary["versions"],
+        "date": datetime.date.today(),
+        "licence": options.licence,
+        "classes": summary["classes"],
+    }
+    folder = options.folder / (options.name or f"{data_kind(config.data)}_{config.model}")
+    folder.mkdir(parents=True, exist_ok=True)
+    params, state = jax.tree.map(np.asarray, (trained.params, trained.state))
+    weights.save(folder / "weights.safetensors", params, state, preprocessing=prep)
+    for name in ("metrics.jsonl", "curves.png"):
+        shutil.copyfile(options.runs[0] / name, folder / name)
+    checkpoint.write(folder / "card.toml", _toml(card))  # last: a folder with a card is complete
+    return folder
+
+
+def command(config: Config) -> str:
+    """The command that makes this run again: what differs from the defaults."""
+    default = Config(data=config.data).complete(data_kind(config.data))
+    parts = ["python -m train.imagenette"]
+    for f in dataclasses.fields(Config):
+        value = getattr(config, f.name)
+        if f.name in ("out", "resume") or (value == getattr(default, f.name) and f.name not in ("data", "seed")):
+            continue
+        if value is not None:
+            parts.append(f"{flag(f.name)} {value}")
+    return " ".join(parts)
+
+
+def _toml(card: dict[str, Any]) -> bytes:
+    import tomli_w
+
+    return tomli_w.dumps({k: v for k, v in card.items() if v is not None}).encode()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    options = tyro.cli(Options, prog="python -m train.shelve", description=__doc__, args=arguments)
+    try:
+        folder = shelve(options)
+    except RunError as error:
+        Console(stderr=True, markup=False).print(f"error: {error}", style="bold red")
+        return 1
+    size = sum(p.stat().st_size for p in folder.iterdir())
+    Console(markup=False).print(
+        f"{folder}: {size / 2**20:.2f} MiB; use it with jconv.models.load({str(folder.name)!r})"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
