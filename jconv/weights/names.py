@@ -1,6 +1,7 @@
 """A tree of jconv's and a state dict of torch's hold the same numbers: the path joined, the axes in another order."""
 
 import difflib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -52,8 +53,9 @@ def from_torch(tensors: Mapping[str, Any], params: Params, state: State) -> tupl
     """Trees like these, of a state dict's numbers.
 
     Args:
-        tensors: {name: array}; `num_batches_tracked` is left out, and so are trailing axes of length 1 that the trees
-            do not have: a 1×1 convolution may stand for a matrix, and torchvision's `layer_scale` (C, 1, 1) for (C,).
+        tensors: {name: array}; `num_batches_tracked` is left out. A shape may differ where the numbers and their order
+            are the same: trailing axes of length 1, as in a 1×1 convolution that is a matrix here or there; a matrix on
+            flattened images, which is a convolution over the whole of them, as VGG's first classifier.
         params, state: trees of arrays or shapes, for the structure alone.
 
     Returns:
@@ -64,18 +66,18 @@ def from_torch(tensors: Mapping[str, Any], params: Params, state: State) -> tupl
             differ, all at once; see `check`.
     """
     check(tensors, params, state)
+    shapes = needs(params, state)
 
     def filled(tree: Any, path: tuple[str, ...]) -> Any:
         return {
             key: filled(leaf, (*path, key))
             if isinstance(leaf, dict)
-            else np.asarray(_turned(key, tensor(_name(path, key), len(leaf.shape)), back=True), np.float32)
+            else np.asarray(_turned(key, tensor(_name(path, key)), back=True), np.float32)
             for key, leaf in tree.items()
         }
 
-    def tensor(name: str, rank: int) -> np.ndarray:
-        found = np.asarray(tensors[name])
-        return found.reshape(_of_rank(found.shape, rank))
+    def tensor(name: str) -> np.ndarray:
+        return np.asarray(tensors[name]).reshape(shapes[name])
 
     return filled(params, ()), filled(state, ())
 
@@ -90,7 +92,7 @@ def check(tensors: Mapping[str, Any], params: Params, state: State) -> None:
         near = difflib.get_close_matches(name, missing, n=1)
         lines.append(f"unexpected: {name} {has[name]}" + (f", nearest missing {near[0]}" if near else ""))
     both = {name: has[name] for name in needed if name in has}
-    differ = {n: got for n, got in both.items() if needed[n] != _of_rank(got, len(needed[n]))}
+    differ = {n: got for n, got in both.items() if not _same_numbers(got, needed[n])}
     lines += [f"shape: {n}: expected {needed[n]}, got {got}" for n, got in differ.items()]
     if lines:
         raise ValueError(
@@ -125,9 +127,11 @@ def _turned(key: str, a: np.ndarray, *, back: bool) -> np.ndarray:
     return a.transpose(*range(2, a.ndim), 1, 0) if back else a.transpose(rank + 1, rank, *range(rank))
 
 
-def _of_rank(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
-    """The shape, less trailing axes beyond this rank if they are of length 1."""
-    return shape[:rank] if set(shape[rank:]) == {1} else shape
+def _same_numbers(got: tuple[int, ...], needed: tuple[int, ...]) -> bool:
+    """Whether to reshape is right: but for trailing axes of length 1, or a matrix for a kernel as large as its input."""
+    rank = min(len(got), len(needed))
+    ones = got[:rank] == needed[:rank] and {*got[rank:], *needed[rank:]} <= {1}
+    return ones or (len(got) == 2 < len(needed) and got == (needed[0], math.prod(needed[1:])))
 
 
 def _turned_shape(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -59,7 +59,7 @@ def compare(
     Returns:
         {"eval", "gradient" (of the sum of squares, by the input), "train", "statistics" (after one step): error}
     """
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     randomize(torch, theirs, seed)
     x = np.random.default_rng(seed).normal(size=shape).astype(np.float32)

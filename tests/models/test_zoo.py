@@ -63,8 +63,14 @@ def test_evaluation_is_deterministic_and_leaves_state_alone(name: str) -> None:
     net = TINY[name].make()
     x = jax.ShapeDtypeStruct((2, *TINY[name].shape), "float32")
     params, state = jax.eval_shape(net.init, KEY, x)
-    traced = jax.make_jaxpr(net.apply)(params, state, x)
-    assert not any("random" in str(e.primitive) for e in traced.eqns)
+    assert "random_bits" not in str(jax.make_jaxpr(net.apply)(params, state, x))
     y, after = jax.eval_shape(net.apply, params, state, x)
     assert y.shape == (2, *TINY[name].out)
     assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def test_a_random_layer_would_be_noticed() -> None:
+    net, x = models.create("vgg11", width=2, num_classes=8), jax.ShapeDtypeStruct((2, 32, 32, 3), "float32")
+    params, state = jax.eval_shape(net.init, KEY, x)
+    train = jax.make_jaxpr(lambda *arrays: net.apply(*arrays, train=True, key=KEY))(params, state, x)
+    assert "random_bits" in str(train)

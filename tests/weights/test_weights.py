@@ -210,6 +210,19 @@ def test_every_difference_is_told_at_once() -> None:
     assert "missing: layer4.1.bn2.weight (64,)" in text and "shape: bn1.bias: expected (8,), got (7,)" in text
 
 
+@pytest.mark.parametrize(("layer", "shape"), [(Conv(5, (4, 3), padding=0), (5, 24)), (Linear(5), (5, 2, 1, 1))])
+def test_a_matrix_may_be_a_convolution_and_back(layer: Any, shape: tuple[int, ...], rng: np.random.Generator) -> None:
+    x = jax.ShapeDtypeStruct((1, 4, 3, 2), "float32")
+    params, state = layer.init(KEY, x)
+    own = weights.to_torch(params, state)
+    a = rng.normal(size=shape).astype(np.float32)
+    got = weights.to_torch(*weights.load(layer, own | {"weight": a}, x=x)[:2])
+    np.testing.assert_array_equal(got["weight"], a.reshape(own["weight"].shape))
+    for wrong in (a[:, :1], a.reshape(-1), a.T):
+        with pytest.raises(ValueError, match="shape: weight: expected"):
+            weights.load(layer, own | {"weight": wrong}, x=x)
+
+
 def test_names_that_others_use() -> None:
     made = arrays()
     tensors = {name.replace("layer", "stage"): a for name, a in weights.to_torch(*made).items()}
