@@ -128,7 +128,7 @@ def _turned(key: str, a: np.ndarray, *, back: bool) -> np.ndarray:
 
 
 def _same_numbers(got: tuple[int, ...], needed: tuple[int, ...]) -> bool:
-    """Whether to reshape is right: but for trailing axes of length 1, or a matrix for a kernel as large as its input."""
+    """Whether to reshape is right: trailing axes of length 1 apart, or a matrix for a kernel over its whole input."""
     rank = min(len(got), len(needed))
     ones = got[:rank] == needed[:rank] and {*got[rank:], *needed[rank:]} <= {1}
     return ones or (len(got) == 2 < len(needed) and got == (needed[0], math.prod(needed[1:])))
