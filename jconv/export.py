@@ -63,7 +63,7 @@ def to_onnx(model: Layer, params: Params, state: State, x: jax.Array | jax.Shape
     Raises:
         ImportError: jax2onnx is not installed.
     """
-    import jax2onnx
+    import jax2onnx  # pyright: ignore[reportMissingImports]
 
     if isinstance(model, Composite):  # what the converter knows is lax's own convolution
         model = model.update(Conv, lowering="lax").update(ConvTranspose, lowering="lax")

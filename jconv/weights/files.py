@@ -115,7 +115,7 @@ def _npz(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
 
 def _torch(path: Path) -> tuple[dict[str, np.ndarray], None]:
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         error.add_note(f"{path} is torch's own format: pip install torch, or take the .safetensors of these weights")
         raise
