@@ -31,7 +31,7 @@ def to_linen(layer: Layer, *, name: str | None = None) -> "Linen":
         A Linen module, called as `module(x, train=False)`.
 
     Example:
-        >>> import jconv
+        >>> import jax.numpy as jnp, jconv
         >>> net = to_linen(jconv.models.resnet(18, num_classes=10))
         >>> variables = jax.eval_shape(net.init, jax.random.key(0), jnp.ones((1, 64, 64, 3)))
         >>> variables["params"]["fc"]["kernel"].shape, variables["batch_stats"]["bn1"]["mean"].shape
@@ -77,7 +77,7 @@ def to_nnx(layer: Layer, x: jax.Array | jax.ShapeDtypeStruct, *, rngs: nnx.Rngs)
         An NNX module, called as `module(x)`.
 
     Example:
-        >>> import jconv
+        >>> import jax.numpy as jnp, jconv
         >>> net = to_nnx(jconv.layers.Conv(16, 3), jnp.ones((1, 8, 8, 3)), rngs=nnx.Rngs(0))
         >>> net(jnp.ones((1, 8, 8, 3))).shape
         (1, 8, 8, 16)

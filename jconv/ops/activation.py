@@ -57,7 +57,7 @@ def _relu(x: jax.Array) -> jax.Array:
 @_relu.defjvp
 def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
     y = _relu(*primals)
-    return y, jnp.where(y > 0, tangents[0], 0)
+    return y, _where(y > 0, *tangents)
 
 
 @jax.custom_jvp
@@ -68,4 +68,9 @@ def _relu6(x: jax.Array) -> jax.Array:
 @_relu6.defjvp
 def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
     y = _relu6(*primals)
-    return y, jnp.where((y > 0) & (y < 6), tangents[0], 0)
+    return y, _where((y > 0) & (y < 6), *tangents)
+
+
+def _where(mask: jax.Array, tangent: jax.Array) -> jax.Array:
+    """The tangent where the mask is set, else 0; of both, the mask alone is kept."""
+    return lax.select(mask, tangent, lax.full_like(tangent, 0))

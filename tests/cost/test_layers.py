@@ -131,7 +131,8 @@ def test_saved_bytes_belong_to_the_layer_that_makes_them() -> None:
     act, pool = 4 * 14 * 10 * 8, 4 * 7 * 5 * 8
     assert saved["pool"] == 4 * pool + 4 * pool, "what conv2's kernel gradient needs, and where each maximum was"
     assert saved["act1"] == act, "a mask"
-    assert "conv1" not in saved, "BatchNorm keeps what it has made of it"
+    assert saved["conv1"] == 4 * act, "BatchNorm keeps its input"
+    assert saved["bn1"] < act, "and no array of that size besides"
 
 
 def test_bytes_moved_are_those_that_cross_a_layers_border() -> None:
