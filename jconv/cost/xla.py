@@ -113,7 +113,7 @@ def _totals(stage: Any) -> Totals | None:
     """XLA's properties: a dict, a list of one, or nothing."""
     try:
         found = _only(stage.cost_analysis())
-    except NotImplementedError:
+    except NotImplementedError:  # a backend that does not tell
         return None
     if not found:
         return None
@@ -128,7 +128,7 @@ def _only(found: Any) -> Any:
 def _memory(compiled: Any) -> Memory | None:
     try:
         found = _only(compiled.memory_analysis())
-    except NotImplementedError:
+    except NotImplementedError:  # a backend that does not tell
         return None
     if found is None:
         return None

@@ -102,8 +102,7 @@ class AtLeast(Function):
 def from_torchvision(name: str) -> str:
     """The name here of a tensor of torchvision's VGG, whose classifier is one sequence.
 
-    Its `classifier.0` and `classifier.3` are matrices over (C, H, W) flattened: the kernels of `fc1` and `fc2` when
-    they are given the shape (features, C, *window).
+    Its `classifier.0` and `classifier.3` are matrices over (C, H, W) flattened, the kernels of `fc1` and `fc2`.
     """
     layers = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
     layer, _, kind = name.rpartition(".")

@@ -71,7 +71,10 @@ def load(
     tensors = {n: np.asarray(t) for n, t in tensors.items() if not any(fnmatch(n, pattern) for pattern in ignore)}
     tensors = _renamed(tensors, needed, getattr(model, "renames", ()))
     tensors = {n: _for_channels(t, needed.get(n), x.shape[-1]) for n, t in tensors.items()}
-    if heads := _other_classes(tensors, needed, jax.eval_shape(model.apply, params, state, x)[0].shape[-1]):
+    if heads := _other_in_features(tensors, needed):
+        classes = jax.eval_shape(model.apply, params, state, x)[0].shape[-1]
+        heads = [name for name in heads if needed[name][0] == classes]
+    if heads:
         if key is None:
             raise ValueError(
                 f"{', '.join(heads)}: the source has another number of classes; key=jax.random.key(0) starts a new "
@@ -116,7 +119,7 @@ def _for_channels(kernel: np.ndarray, needed: tuple[int, ...] | None, channels: 
     return kernel[:, np.arange(channels) % 3] * np.float32(3 / channels)
 
 
-def _other_classes(tensors: Mapping[str, np.ndarray], needed: Mapping[str, tuple[int, ...]], classes: int) -> list[str]:
-    """The tensors that differ from what is needed in their first axis alone, which should be the classes."""
+def _other_in_features(tensors: Mapping[str, np.ndarray], needed: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The tensors that differ from what is needed in their first axis, the features, and in no other."""
     both = ((name, t.shape, needed[name]) for name, t in tensors.items() if name in needed)
-    return [n for n, got, want in both if want[:1] == (classes,) != got[:1] and got[1:] == want[1:] and len(got) > 0]
+    return [name for name, got, want in both if got[:1] != want[:1] and got[1:] == want[1:]]

@@ -10,14 +10,14 @@ __all__ = ["abstract", "count", "maps"]
 
 
 def abstract(net: Network, *shape: int) -> tuple[Any, Any, jax.ShapeDtypeStruct]:
-    """Parameters, state and an input of this shape."""
-    x = jax.ShapeDtypeStruct(shape, "float32")
+    """Parameters, state and an input of this shape; without one, an image of 64×64."""
+    x = jax.ShapeDtypeStruct(shape or (1, 64, 64, 3), "float32")
     params, state = jax.eval_shape(net.init, jax.random.key(0), x)
     return params, state, x
 
 
 def count(net: Network, *shape: int) -> int:
-    """The number of parameters for an input of this shape."""
+    """The number of parameters, for an input of this shape as `abstract` has it."""
     return sum(p.size for p in jax.tree.leaves(abstract(net, *shape)[0]))
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,20 +30,9 @@ from jconv.models.stems import STEMS
 from tests import goldens
 from tests.catalogue import fast_jit
 from tests.models.parity import compare, reference
+from tests.models.shapes import abstract, count
 
 KEY = jax.random.key(0)
-
-
-def abstract(net: models.Network, *shape: int) -> tuple[Any, Any, jax.ShapeDtypeStruct]:
-    """Parameters, state and input as shapes."""
-    x = jax.ShapeDtypeStruct(shape or (1, 64, 64, 3), "float32")
-    params, state = jax.eval_shape(net.init, KEY, x)
-    return params, state, x
-
-
-def count(net: models.Network) -> int:
-    """The number of parameters."""
-    return sum(p.size for p in jax.tree.leaves(abstract(net)[0]))
 
 
 def sizes(net: models.Network, n: int) -> dict[str, tuple[int, int]]:

@@ -1,6 +1,5 @@
 """VGG: sizes, a classifier for every position of an image, names in two libraries, and the same numbers as torch."""
 
-from importlib import import_module
 from typing import Any
 
 import jax
@@ -12,10 +11,9 @@ from jconv import ops
 from jconv.layers import BatchNorm, Conv, Sequential
 from jconv.models import vgg
 from jconv.models.vgg import DEPTHS, AtLeast, from_torchvision
-from jconv.weights.names import needs
 from tests.catalogue import fast_jit
-from tests.models.parity import compare
-from tests.models.shapes import abstract, maps
+from tests.models.parity import compare, imported
+from tests.models.shapes import maps
 from tests.models.zoo import NUMBERS
 
 
@@ -67,14 +65,6 @@ def test_an_unknown_depth() -> None:
 SMALL: dict[str, Any] = {"width": 8, "num_classes": 10, "dropout": 0.0}
 
 
-def module(library: str) -> Any:
-    """timm or torchvision; the test is skipped where it is missing, or made for another torch."""
-    try:
-        return import_module(library)
-    except Exception as error:
-        pytest.skip(f"{library} cannot be imported: {error}")
-
-
 def plan(depth: int) -> list:
     """The stages as both libraries write them, an eighth as wide."""
     stages = zip((8, 16, 32, 64, 64), DEPTHS[depth], strict=True)
@@ -85,7 +75,7 @@ def plan(depth: int) -> list:
 @pytest.mark.parametrize(("depth", "bn"), [(11, False), (13, True), (16, False), (19, True)])
 def test_it_is_timms(depth: int, bn: bool) -> None:
     """With a classifier of an eighth, which timm's does not offer: at full width it has 120 million weights."""
-    library = module("timm").models.vgg
+    library = imported("timm").models.vgg
     nn = pytest.importorskip("torch").nn
     theirs = library.VGG(plan(depth), num_classes=10, norm_layer=nn.BatchNorm2d if bn else None)
     theirs.pre_logits = library.ConvMlp(64, 512, 7, drop_rate=0.0)
@@ -96,20 +86,12 @@ def test_it_is_timms(depth: int, bn: bool) -> None:
 
 @pytest.mark.parity
 def test_it_is_torchvisions() -> None:
-    library = module("torchvision").models.vgg
+    library = imported("torchvision").models.vgg
     nn = pytest.importorskip("torch").nn
     theirs = library.VGG(library.make_layers(plan(11), batch_norm=True), num_classes=10, dropout=0.0)
     theirs.classifier[0], theirs.classifier[3] = nn.Linear(64 * 49, 512), nn.Linear(512, 512)
     theirs.classifier[6] = nn.Linear(512, 10)
     net = vgg(11, bn=True, **SMALL)
-    needed = needs(*abstract(net, 1, 32, 32, 3)[:2])
-    original = theirs.state_dict
-
-    def reshaped() -> dict[str, Any]:
-        """A matrix over (C, H, W) flattened as the kernel of a convolution."""
-        return {n: t.reshape(needed.get(from_torchvision(n), t.shape)) for n, t in original().items()}
-
-    theirs.state_dict = reshaped
     errors = compare(net, theirs, (2, 96, 64, 3), rename=from_torchvision)
     assert max(errors.values()) <= 1e-4, errors
 
@@ -117,6 +99,6 @@ def test_it_is_torchvisions() -> None:
 @pytest.mark.parity
 @pytest.mark.parametrize("name", [name for name in NUMBERS if name.startswith("vgg")])
 def test_published_numbers_are_torchvisions(name: str) -> None:
-    models = module("torchvision").models
+    models = imported("torchvision").models
     meta = models.get_model_weights(name).DEFAULT.meta
     assert (meta["num_params"], meta["_ops"]) == (NUMBERS[name].parameters, NUMBERS[name].gmacs)
