@@ -9,6 +9,7 @@ import difflib
 import functools
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Self
 
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 
 from jconv.layers.text import describe
 
-__all__ = ["Composite", "Layer", "Params", "Run", "State", "child", "nearest"]
+__all__ = ["Composite", "Layer", "Params", "Run", "State", "child", "matches", "nearest"]
 
 Params = dict[str, Any]
 """Nested dicts by path, `params["layer1"]["0"]["conv1"]["kernel"]`; layers without parameters do not appear."""
@@ -178,9 +179,21 @@ class Composite(Layer):
         self[path]
         return self._edit("", lambda at, old: layer if at == path else old)
 
-    def update(self, kind: type[Layer], **options: Any) -> Self:
-        """This network with other options in every layer of that kind: `model.update(Conv, lowering="im2col")`."""
-        return self._edit("", lambda _, old: dataclasses.replace(old, **options) if isinstance(old, kind) else old)
+    def update(self, kind: type[Layer], match: Collection[str] | None = None, /, **options: Any) -> Self:
+        """This network with other options in every layer of that kind: `model.update(Conv, lowering="im2col")`.
+
+        Args:
+            kind: the class of the layers.
+            match: only those that these patterns name: `model.update(BatchNorm, ["layer1"], frozen=True)`; see
+                `matches`.
+            options: fields of that class.
+        """
+
+        def edit(path: str, old: Layer) -> Layer:
+            meant = isinstance(old, kind) and (match is None or matches(path, match))
+            return dataclasses.replace(old, **options) if meant else old
+
+        return self._edit("", edit)
 
     def _edit(self, prefix: str, edit: Callable[[str, Layer], Layer]) -> Self:
         new = self
@@ -295,6 +308,18 @@ def _join(prefix: str, part: str) -> str:
 def _fold(key: jax.Array, path: str) -> jax.Array:
     """A key for a path: a layer's numbers depend on where it is, not on what else there is."""
     return jax.random.fold_in(key, zlib.crc32(path.encode()))
+
+
+def matches(path: str, patterns: Collection[str]) -> bool:
+    """Whether one of the patterns names this path, or one above it; `*` is any part of a path, dots included.
+
+    Example:
+        >>> matches("layer1.0.conv1", ["layer1"]), matches("layer10.conv1", ["layer1"]), matches("a.b.bn2", ["*.bn?"])
+        (True, False, True)
+    """
+    parts = path.split(".")
+    heads = [".".join(parts[: i + 1]) for i in range(len(parts))]
+    return any(fnmatchcase(head, pattern) for head in heads for pattern in patterns)
 
 
 def nearest(name: str, known: Collection[str] | Mapping[str, Any]) -> str:

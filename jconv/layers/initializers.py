@@ -83,13 +83,13 @@ class Normal:
         return _draw(jax.random.normal, key, shape, self.deviation)
 
 
-def _symmetric(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)
+def _symmetric(key: jax.Array, shape: tuple[int, ...], dtype: type) -> jax.Array:
+    return jax.random.uniform(key, shape, dtype, -1.0, 1.0)
 
 
 @partial(jax.jit, static_argnums=0)
 def _block(sampler: Callable, key: jax.Array, i: int | jax.Array) -> jax.Array:
-    return sampler(jax.random.fold_in(key, i), (BLOCK,))
+    return sampler(jax.random.fold_in(key, i), (BLOCK,), jnp.float32)  # with 64 bits enabled too
 
 
 def _draw(sampler: Callable, key: jax.Array, shape: tuple[int, ...], scale: float) -> jax.Array:

@@ -34,6 +34,7 @@ class BatchNorm(Layer):
             with sharded arrays the batch is whole, and none is needed.
         ghost: examples in a ghost batch. In training each is normalised by its own moments, and the running statistics
             move once for each, in order; None is the whole batch. Devices then share the running statistics alone.
+        frozen: in training too the running statistics normalise, and they stay: for layers that are not to learn.
 
     Parameters: scale, bias (C,). State: mean, var (C,). All float32.
 
@@ -48,6 +49,7 @@ class BatchNorm(Layer):
     scale_init: Initializer = ones
     axis_name: str | None = None
     ghost: int | None = None
+    frozen: bool = False
 
     def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
         """Scale and bias, and the running statistics of a standard normal."""
@@ -59,14 +61,15 @@ class BatchNorm(Layer):
     ) -> tuple[jax.Array, State]:
         """(..., C) -> (..., C)."""
         _check_channels(params, x)
-        if not train:
+        if self.frozen or not train:
             return ops.batch_norm(x, state["mean"], state["var"], **params, eps=self.eps), state
         if self.ghost is not None:
             return self._by_ghosts(params, state, ghosts(x, size=self.ghost))
         mean, var, n = moments(x, axis_name=self.axis_name)
         y = ops.batch_norm(x, mean, var, **params, eps=self.eps)
         batch = {"mean": mean, "var": var * (n / max(n - 1, 1))}
-        running = {name: state[name] + self.momentum * (batch[name] - state[name]) for name in state}
+        old = jax.tree.map(lambda a: a.astype(mean.dtype), state)
+        running = {name: old[name] + self.momentum * (batch[name] - old[name]) for name in state}
         return y, jax.tree.map(lambda new, old: new.astype(old.dtype), running, state)
 
     def _by_ghosts(self, params: Params, state: State, x: jax.Array) -> tuple[jax.Array, State]:

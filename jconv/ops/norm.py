@@ -76,8 +76,10 @@ def batch_norm(
     References:
         Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
+    wide = _wide(x)
+    mean, var, scale, bias = (a.astype(wide.dtype) for a in (mean, var, scale, bias))
     gain = scale * lax.rsqrt(var + eps)
-    return (_wide(x) * gain + (bias - mean * gain)).astype(x.dtype)
+    return (wide * gain + (bias - mean * gain)).astype(x.dtype)
 
 
 def ghosts(x: jax.Array, *, size: int) -> jax.Array:
@@ -131,8 +133,8 @@ def layer_norm(
         Ba, Kiros & Hinton 2016, arXiv:1607.06450; over the channels of each position as in Liu et al. 2022, "A ConvNet
         for the 2020s", arXiv:2201.03545, section 2.6.
     """
-    axes = tuple(range(1, x.ndim)) if spatial else (-1,)
-    return (_standardized(x, axes, eps) * scale + bias).astype(x.dtype)
+    y = _standardized(x, tuple(range(1, x.ndim)) if spatial else (-1,), eps)
+    return (y * scale.astype(y.dtype) + bias.astype(y.dtype)).astype(x.dtype)
 
 
 def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, *, groups: int, eps: float = 1e-5) -> jax.Array:
@@ -164,8 +166,8 @@ def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, *, groups: int, 
             f"groups: expected a positive number that divides the {x.shape[-1]} channels of x, got {groups}"
         )
     grouped = x.reshape(*x.shape[:-1], groups, -1)
-    y = _standardized(grouped, (*range(1, x.ndim - 1), x.ndim), eps)
-    return (y.reshape(x.shape) * scale + bias).astype(x.dtype)
+    y = _standardized(grouped, (*range(1, x.ndim - 1), x.ndim), eps).reshape(x.shape)
+    return (y * scale.astype(y.dtype) + bias.astype(y.dtype)).astype(x.dtype)
 
 
 def local_response_norm(

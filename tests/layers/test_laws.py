@@ -88,11 +88,12 @@ def test_bfloat16_in_bfloat16_out_and_close(name: str) -> None:
 
 
 @each
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_training_in_half_precision_keeps_float32_state(name: str, dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_training_in_another_precision_keeps_float32_state(name: str, dtype: str) -> None:
     layer, params, state, x, key = ready(name)
     f = partial(layer.apply, train=True)
-    y, after = jax.eval_shape(lambda *a: f(*a[:3], key=a[3]), params, state, x.astype(dtype), key)
+    with jax.enable_x64(dtype == "float64"):
+        y, after = jax.eval_shape(lambda *a: f(*a[:3], key=a[3]), params, state, x.astype(dtype), key)
     assert y.dtype == dtype
     assert avals(after) == avals(state)
 
@@ -196,10 +197,11 @@ def test_init_under_jit_is_eager_init(name: str) -> None:
 
 
 @each
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
 def test_parameters_and_state_are_float32(name: str, dtype: str) -> None:
     layer, shape = CATALOGUE[name]
-    made = jax.eval_shape(layer.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, dtype))
+    with jax.enable_x64(dtype == "float64"):
+        made = jax.eval_shape(layer.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, dtype))
     assert {a.dtype for a in jax.tree.leaves(made)} <= {jnp.dtype("float32")}
     assert avals(made) == avals(jax.eval_shape(layer.init, jax.random.key(0), jnp.zeros(shape)))
 

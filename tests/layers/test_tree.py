@@ -111,6 +111,15 @@ def test_update_changes_every_layer_of_a_kind() -> None:
     assert NET.update(MaxPool, stride=1) is NET
 
 
+@pytest.mark.parametrize("match", [["layer1"], ["*.bn1"], ["layer1.0.bn1", "fc"], ["layer"], []])
+def test_update_of_some_paths(match: list[str]) -> None:
+    """A pattern names layers and all below them, and never a path that only begins with the same letters."""
+    new = NET.update(BatchNorm, match, frozen=True)
+    changed = [path for path, old in NET.walk() if isinstance(old, BatchNorm) and new[path] != old]
+    assert changed == (["layer1.0.bn1"] if match not in (["layer"], []) else [])
+    assert all(new[path] == BatchNorm(frozen=True) for path in changed)
+
+
 def test_editing_a_layer_does_not_reseed_the_others(key: jax.Array) -> None:
     _, _, _, x, _ = ready("network")
     before = paths(NET.init(key, x)[0])
