@@ -71,6 +71,13 @@ class Config:
     """A name from jconv.models.list(). Default: cifar_resnet20 for digits, resnet18 for pictures."""
     stem: Annotated[str | None, _of_data("STR")] = None
     """Another stem for the model: a (7×7/2) | c (three 3×3) | s | t | 5x5 | 2x2 (pairs) | patch (4×4/4) | cifar."""
+    weights: str | None = None
+    """Weights to start from: a file (.safetensors, .npz, .pth), a folder, hf-hub:OWNER/NAME, or a name on the shelf
+    (jconv.models.shelf()). A classifier of other classes starts anew."""
+    freeze: str | None = None
+    """Layers that stay as they are, statistics included: paths or patterns of them, with commas: 'conv1,bn1,layer1'."""
+    lr_by_path: str | None = None
+    """Factors of the learning rate for some layers: 'layer1=0.1,layer*=0.3'; the first that fits counts."""
     epochs: Annotated[int | None, _of_data("INT")] = None
     """How often every training image is seen. Default: 20 for digits, 5 for pictures."""
     size: Annotated[int | None, _of_data("INT")] = None
@@ -96,6 +103,10 @@ class Config:
     """Mirror half of the training images. Default: not for digits."""
     crop: Annotated[float | None, _of_data("FLOAT")] = None
     """Validation: the side of the central square, as a part of the image's shorter side. Default: 1 and 0.875."""
+    mean: Annotated[tuple[float, ...] | None, _of_data("FLOAT ...")] = None
+    """Of pixels in 0..1, for each channel. Default: what the weights were trained with, else the data's."""
+    std: Annotated[tuple[float, ...] | None, _of_data("FLOAT ...")] = None
+    """As mean, the standard deviation."""
     drop_path: float = 0.0
     """Stochastic depth: the last block's probability of being left out."""
     seed: int = 0
@@ -127,6 +138,12 @@ class Config:
             if value is not None and not holds(value):
                 raise RunError(f"{flag(name)}: expected {expected}, got {value}")
 
+    @classmethod
+    def of_json(cls, saved: dict[str, Any]) -> "Config":
+        """What `to_json` wrote; fields that it did not know yet have their defaults. TypeError if it is no dict."""
+        known: dict[str, Any] = {f.name: saved[f.name] for f in dataclasses.fields(cls) if f.name in saved}
+        return cls(**known | {name: tuple(value) for name, value in known.items() if isinstance(value, list)})
+
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON knows them."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
@@ -145,8 +162,7 @@ def flag(name: str) -> str:
 def read_config(path: Path) -> Config:
     """The config that a run wrote down. RunError if the file holds none."""
     try:
-        saved = json.loads(path.read_text())
-        config = Config(**{f.name: saved[f.name] for f in dataclasses.fields(Config) if f.name in saved})
+        config = Config.of_json(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise RunError(f"{path}: this is no config of a run ({error}); start another run with another --out") from None
     return dataclasses.replace(config, out=path.parent)

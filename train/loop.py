@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from jconv.layers import Params, State
 from jconv.models import Network, create
 from jconv.ops.lowerings import LOWERINGS
-from train import checkpoint, plots
+from train import checkpoint, finetune, plots
 from train.config import Config, flag
 from train.data import Dataset, Split, batches
 from train.errors import RunError
@@ -58,17 +59,14 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
     if not per_epoch:
         raise RunError(f"--batch-size {config.batch_size}: there are only {len(data.train.labels)} training images")
     total = per_epoch * config.epochs
-    network = network_of(config, len(data.classes))
+    network = finetune.frozen(config, network_of(config, len(data.classes)))
     tx = optimizer(config, total)
     rates = _at_each_step(schedules(config, total), total)
-    image = jax.ShapeDtypeStruct((1, config.size, config.size, data.train.images.shape[-1]), config.dtype)
-    try:
-        ts = new_state(network, tx, jax.random.key(config.seed), image)
-    except ValueError as error:
-        where = "".join(f" ({note})" for note in getattr(error, "__notes__", []) if note.startswith("in layer"))
-        raise RunError(f"--model {config.model} with --size {config.size}: {error}{where}") from error
+    known, params, state = _start(config, network, data.train.images.shape[-1])
+    ts = new_state(tx, params, state)
     size = sum(p.size for p in jax.tree.leaves(ts.params))
-    program = steps(config, network, tx, mean=data.mean, std=data.std)
+    mean, std = known.mean or data.mean, known.std or data.std
+    program = steps(config, network, tx, mean=mean, std=std)
 
     done, rows = 0, []
     if config.resume:
@@ -79,13 +77,17 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
             return json.loads((out / "summary.json").read_text())
     else:
         checkpoint.save(out / "checkpoint.msgpack", ts, 0)
-        checkpoint.write_json(out / "config.json", config.to_json())  # from here on it is a run
+        checkpoint.write_json(out / "config.json", known.to_json())  # from here on it is a run
     earlier = rows[-1]["seconds"] if rows else 0.0
     title = f"{config.model}{f', stem {config.stem}' if config.stem else ''} on {data.name}"
     about = f": {size:,} parameters, {config.size} px, {config.dtype}, on {_device()}"
     console.print(Text.assemble((title, "bold"), about))
     sizes = f"{len(data.train.labels):,} images train, {len(data.val.labels):,} validate"
     console.print(Text(f"{sizes}; writing to {out}"))
+    if config.weights or config.freeze:
+        learn = jax.tree.map(lambda p, rate: p.size if rate else 0, ts.params, finetune.rates(config, ts.params))
+        origin = f"from {config.weights}; " if config.weights else ""
+        console.print(f"{origin}{sum(jax.tree.leaves(learn)):,} parameters learn, the others stay")
     if config.resume:
         console.print(f"resumed after epoch {done} of {config.epochs}")
     ts = program.place_state(ts)
@@ -130,9 +132,9 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
         "skipped_images": list(data.skipped),
         "classes": list(data.classes),
         "data": data.name,
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "config": config.to_json(),
+        "mean": list(mean),
+        "std": list(std),
+        "config": known.to_json(),
         "device": _device(),
         "versions": _versions(),
         "git": _revision(),
@@ -142,6 +144,23 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
     where = f"summary.json, metrics.jsonl and curves.png are in {out}"
     console.print(Text.assemble((f"validation accuracy {summary['val_accuracy']:.2%}", "bold"), took, where))
     return summary
+
+
+def _start(config: Config, network: Network, channels: int) -> tuple[Config, Params, State]:
+    """The first parameters and statistics, and the config with what they know of the images."""
+    for name in ("mean", "std"):
+        value = getattr(config, name)
+        if value is not None and len(value) != channels:
+            raise RunError(f"{flag(name)}: expected a number for each of the {channels} channels, got {len(value)}")
+    image = jax.ShapeDtypeStruct((1, config.size, config.size, channels), config.dtype)
+    key = jax.random.key(config.seed)
+    try:
+        if config.weights is None or config.resume:  # then a checkpoint takes their place
+            return config, *network.init(key, image)
+        return finetune.pretrained(config, network, image, key)
+    except ValueError as error:
+        where = "".join(f" ({note})" for note in getattr(error, "__notes__", []) if note.startswith("in layer"))
+        raise RunError(f"--model {config.model} with --size {config.size}: {error}{where}") from error
 
 
 def _train_epoch(

@@ -1,11 +1,14 @@
 """The optimiser: SGD with Nesterov momentum, its learning rate and momentum as functions of the step."""
 
+import operator
+from functools import partial
 from typing import Any
 
 import jax
 import optax
 
 from train.config import Config
+from train.finetune import rates
 
 __all__ = ["decayed", "optimizer", "schedules"]
 
@@ -43,9 +46,18 @@ def decayed(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
+def _by_path(config: Config, updates: Any, _: Any) -> Any:
+    return jax.tree.map(operator.mul, updates, rates(config, updates))
+
+
 def optimizer(config: Config, steps: int) -> optax.GradientTransformation:
-    """SGD on `loss + weight_decay / 2 * |kernels|^2`, with Nesterov momentum; its rates are in its state."""
+    """SGD on `loss + weight_decay / 2 * |kernels|^2`, with Nesterov momentum; its rates are in its state.
+
+    A parameter's learning rate is multiplied by its factor in `train.finetune.rates`; Howard & Ruder 2018,
+    arXiv:1801.06146, section 3.2.
+    """
     lr, momentum = schedules(config, steps)
     sgd = optax.inject_hyperparams(optax.sgd, static_args="nesterov")
     sgd = sgd(learning_rate=lr, momentum=momentum, nesterov=True)
-    return optax.chain(optax.add_decayed_weights(config.weight_decay or 0.0, decayed), sgd)
+    by_path = optax.stateless(partial(_by_path, config))
+    return optax.chain(optax.add_decayed_weights(config.weight_decay or 0.0, decayed), sgd, by_path)

@@ -5,6 +5,7 @@ python -m train.shelve runs/digits-0 runs/digits-1 runs/digits-2 --name digits_r
 
 import dataclasses
 import datetime
+import shlex
 import shutil
 import statistics
 import sys
@@ -51,11 +52,11 @@ def shelve(options: Options) -> Path:
         )
     [runs] = found.values()
     summary = runs[0][1]
-    config = Config(**{f.name: summary["config"][f.name] for f in dataclasses.fields(Config)})
+    config = Config.of_json(summary["config"])
     network = network_of(config, len(summary["classes"]))
     shape = (config.size or 0, config.size or 0, len(summary["mean"]))
     x = jax.ShapeDtypeStruct((1, *shape), "float32")
-    like = new_state(network, optimizer(config, 1), jax.random.key(0), x)
+    like = new_state(optimizer(config, 1), *network.init(jax.random.key(0), x))
     trained, _ = checkpoint.load(options.runs[0] / "checkpoint.msgpack", like)
     prep = weights.Preprocessing(tuple(summary["mean"]), tuple(summary["std"]), shape[0], config.crop or 1.0)
     seen = [100 * s["val_accuracy"] for _, s in runs]
@@ -103,7 +104,8 @@ def command(config: Config) -> str:
         if f.name in ("out", "resume") or (value == getattr(default, f.name) and f.name not in ("data", "seed")):
             continue
         if value is not None:
-            parts.append(f"{flag(f.name)} {value}")
+            words = value if isinstance(value, tuple) else (value,)
+            parts.append(f"{flag(f.name)} {shlex.join(map(str, words))}")
     return " ".join(parts)
 
 

@@ -11,11 +11,12 @@ from flax import jax_utils, struct
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jconv.layers import BatchNorm
+from jconv.layers import BatchNorm, Params, State
 from jconv.models import Network
 from train import augment
 from train.config import Config
 from train.errors import RunError
+from train.finetune import without_frozen
 
 __all__ = ["Steps", "TrainState", "new_state", "steps"]
 
@@ -49,11 +50,8 @@ class Steps(NamedTuple):
     fetch: Callable[[TrainState], TrainState]
 
 
-def new_state(
-    network: Network, tx: optax.GradientTransformation, key: jax.Array, x: jax.ShapeDtypeStruct
-) -> TrainState:
+def new_state(tx: optax.GradientTransformation, params: Params, state: State) -> TrainState:
     """The state before the first step."""
-    params, state = network.init(key, x)
     return TrainState(jnp.zeros((), jnp.int32), params, state, tx.init(params))  # pyright: ignore[reportCallIssue]
 
 
@@ -92,6 +90,7 @@ def steps(
         x = augment.normalise(x, mean, std).astype(config.dtype)
 
         def loss_of(params: dict[str, Any]) -> tuple[jax.Array, tuple[dict[str, Any], jax.Array]]:
+            params = without_frozen(config, params)
             logits, state = network.apply(params, ts.state, x, train=True, key=k_network)
             logits = logits.astype(jnp.float32)
             targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], logits.shape[-1]), config.label_smoothing)

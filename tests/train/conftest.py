@@ -4,23 +4,29 @@ of them, and the real pictures if there are any.
 The real ones are read from the folder named by JCONV_TEST_DATA, which holds imagenette2-160-{train-a,train-b,val}.tar.
 """
 
+import dataclasses
+import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from jconv.layers import Activation, BatchNorm, Conv, GlobalAvgPool, Linear
 from jconv.models import Network
+from train import checkpoint, loop, plots
 from train.config import Config
 from train.data import Dataset, Split
 
 Layout = Mapping[str, int]
 MakeFolder = Callable[..., Path]
+Fit = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
@@ -122,3 +128,21 @@ def tiny_config(tmp_path: Path) -> Config:
     ).complete("imagenette")  # fmt: skip
     config.check()
     return config
+
+
+@pytest.fixture
+def screen() -> Console:
+    """A screen of 80 columns that `fit` writes on."""
+    return Console(file=io.StringIO(), width=80, soft_wrap=True, markup=False)
+
+
+@pytest.fixture
+def fit(monkeypatch, tiny_network: Network, tiny_data: Dataset, tiny_config: Config, screen: Console) -> Fit:
+    """`fit(**changes)` runs `tiny_config` with these changes; its picture is an empty file, to save time."""
+    monkeypatch.setattr(loop, "network_of", lambda config, classes: tiny_network)
+    monkeypatch.setattr(plots, "curves", lambda rows, path, title: checkpoint.write(path, b""))
+
+    def run(**changes: Any) -> dict[str, Any]:
+        return loop.fit(dataclasses.replace(tiny_config, **changes), tiny_data, screen)
+
+    return run

@@ -26,7 +26,7 @@ IMAGE = jax.ShapeDtypeStruct((1, 8, 8, 3), "float32")
 def state(tiny_network: Network, tiny_config: Config) -> TrainState:
     """A state after a step of random gradients, so that nothing in it is still zero."""
     tx = optimizer(tiny_config, 10)
-    ts = new_state(tiny_network, tx, jax.random.key(0), IMAGE)
+    ts = new_state(tx, *tiny_network.init(jax.random.key(0), IMAGE))
     grads = jax.tree.map(lambda p: jax.random.normal(jax.random.key(p.size), p.shape), ts.params)
     return ts.replace(opt_state=tx.update(grads, ts.opt_state, ts.params)[1], step=ts.step + 1)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -150,9 +150,9 @@ def test_another_network(tmp_path: Path, state: TrainState, tiny_network: Networ
     path = tmp_path / "checkpoint.msgpack"
     checkpoint.save(path, state, 1)
     tx = optimizer(tiny_config, 10)
-    other = new_state(tiny_network.replace("bn1", Identity()), tx, jax.random.key(0), IMAGE)
+    other = new_state(tx, *tiny_network.replace("bn1", Identity()).init(jax.random.key(0), IMAGE))
     with pytest.raises(RunError, match=r"no checkpoint of that network.*bn1.*expected shape None, got \(4,\)"):
         checkpoint.load(path, other)
-    wider = new_state(tiny_network.replace("fc", Linear(9)), tx, jax.random.key(0), IMAGE)
+    wider = new_state(tx, *tiny_network.replace("fc", Linear(9)).init(jax.random.key(0), IMAGE))
     with pytest.raises(RunError, match=r"fc.*expected shape \(9,\), got \(4,\); has the data changed since\?"):
         checkpoint.load(path, wider)

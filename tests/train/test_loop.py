@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 
 from jconv.models import Network
+from tests.train.conftest import Fit
 from train import checkpoint, loop, plots
 from train.config import Config
 from train.data import Dataset
@@ -25,25 +26,7 @@ from train.errors import RunError
 from train.schedule import schedules
 from train.step import Steps
 
-Fit = Callable[..., dict[str, Any]]
 CURVES = plots.curves
-
-
-@pytest.fixture
-def screen() -> Console:
-    return Console(file=io.StringIO(), width=80, soft_wrap=True, markup=False)
-
-
-@pytest.fixture
-def fit(monkeypatch, tiny_network: Network, tiny_data: Dataset, tiny_config: Config, screen: Console) -> Fit:
-    """`fit(**changes)` runs `tiny_config` with these changes; its picture is an empty file, to save time."""
-    monkeypatch.setattr(loop, "network_of", lambda config, classes: tiny_network)
-    monkeypatch.setattr(plots, "curves", lambda rows, path, title: checkpoint.write(path, b""))
-
-    def run(**changes: Any) -> dict[str, Any]:
-        return loop.fit(dataclasses.replace(tiny_config, **changes), tiny_data, screen)
-
-    return run
 
 
 def shown(screen: Console) -> str:

@@ -32,7 +32,7 @@ IMAGE = jax.ShapeDtypeStruct((1, 8, 8, 3), "float32")
 def program_of(config: Config, network: Network, data: Dataset | None = None) -> tuple[Steps, TrainState]:
     tx = optimizer(config, 10)
     mean, std = (data.mean, data.std) if data else ((0.5,) * 3, (0.2,) * 3)
-    return steps(config, network, tx, mean=mean, std=std), new_state(network, tx, jax.random.key(0), IMAGE)
+    return steps(config, network, tx, mean=mean, std=std), new_state(tx, *network.init(jax.random.key(0), IMAGE))
 
 
 def batch_of(data: Dataset, n: int) -> dict[str, np.ndarray]:
