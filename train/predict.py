@@ -8,7 +8,6 @@ import dataclasses
 import io
 import sys
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
@@ -19,13 +18,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from jconv import models, weights
-from jconv.models import Network, Trained
+from jconv.models import Trained
 from train.checkpoint import write
 from train.data.needs import needs
 from train.errors import RunError
+from train.trained import Seen, ready
 
-__all__ = ["Options", "main", "ready"]
+__all__ = ["Options", "main", "predict"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,27 +38,11 @@ class Options:
     jconv.models.list()."""
     weights: str | None = None
     """A file, a folder, or hf-hub:OWNER/NAME with weights of torchvision's or timm's names for ImageNet's classes."""
+    seen: Annotated[Seen, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Seen)
     top: int = 5
     """How many classes to name."""
     out: Path | None = Path("predictions.png")
     """Where to draw; None draws nothing."""
-
-
-def ready(model: str, source: str | None) -> Trained:
-    """A trained network, from the shelf or with weights from elsewhere. RunError if it cannot be had."""
-    try:
-        if source is None:
-            return models.load(model)
-        network: Network = models.create(model)
-        params, state, preprocessing = weights.load(network, source)
-    except (ValueError, OSError, ImportError) as error:
-        raise RunError(f"--model {model}: {error}") from error
-    return Trained(network, params, state, preprocessing or weights.Preprocessing(), words(), {})
-
-
-def words() -> tuple[str, ...]:
-    """ImageNet's 1,000 classes, in the order of their WordNet ids."""
-    return tuple(resources.files("train.data").joinpath("imagenet.txt").read_text().splitlines())
 
 
 def predict(trained: Trained, images: Sequence[Path]) -> np.ndarray:
@@ -106,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not options.images:
             raise RunError("expected files of pictures: python -m train.predict photo.jpg --model NAME")
-        trained = ready(options.model, options.weights)
+        trained = ready(options.model, options.weights, options.seen)
         found = predict(trained, options.images)
         with needs("train"):
             if options.out is not None:

@@ -51,7 +51,8 @@ class Preprocessing:
 
         if isinstance(image, str | Path):
             with Image.open(image) as opened:
-                image = opened.convert("RGB" if len(self.mean) == 3 else "L")
+                return self(opened)
+        image = image.convert("RGB" if len(self.mean) == 3 else "L")
         short, width, height = int(self.size / self.crop), *image.size
         scale = short / min(width, height)
         sizes = [short if n == min(width, height) else int(n * scale) for n in (width, height)]

@@ -5,7 +5,8 @@ Nothing heavy is imported before it is needed; what goes wrong and can be mended
 
 import difflib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from train.data import archive, download, folder
@@ -14,10 +15,10 @@ from train.data.digits import load_digits
 from train.data.feed import Batch, batches
 from train.data.needs import needs
 from train.data.records import default_data_dir, open_records
-from train.data.types import Dataset, Source, Split
+from train.data.types import Dataset, Picture, Source, Split
 from train.errors import RunError
 
-__all__ = ["Batch", "Dataset", "Split", "batches", "load"]
+__all__ = ["Batch", "Dataset", "Picture", "Source", "Split", "batches", "load", "source"]
 
 KEYWORDS = ("digits", "tfds")
 
@@ -57,8 +58,28 @@ def load(
     if side < 1:
         raise RunError(f"The side of the images must be at least 1 pixel, got {side}.")
     cache_dir = cache_dir or default_cache()
+    pictures = source(data, strict=strict, cache_dir=cache_dir, report=report)
+    with _permitted():
+        return squeeze(pictures, side, cache_dir, strict=strict, report=report)
+
+
+def source(
+    data: str | None,
+    *,
+    strict: bool = False,
+    cache_dir: Path | None = None,
+    report: Callable[[str], object] = print,
+) -> Source:
+    """The encoded pictures of a data set, as they are; arguments and errors as for `load`, without `digits`."""
+    cache_dir = cache_dir or default_cache()
+    with _permitted():
+        return _source(data, strict, cache_dir, report)
+
+
+@contextmanager
+def _permitted() -> Iterator[None]:
     try:
-        return squeeze(_source(data, strict, cache_dir, report), side, cache_dir, strict=strict, report=report)
+        yield
     except PermissionError as error:
         raise RunError(f"No permission to read or write {error.filename}: {error.strerror}.") from error
 
