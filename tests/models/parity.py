@@ -1,6 +1,10 @@
 """The same network in torch and here: one state dict of random numbers, and everything they compute compared."""
 
+import copy
+import dataclasses
+import functools
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +14,13 @@ import pytest
 
 from jconv import models, weights
 
-__all__ = ["compare", "imported", "reference"]
+__all__ = ["Agree", "Difference", "compare", "imported", "randomize", "reference"]
+
+Agree = Callable[..., None]
+"""The fixture: `compare`, asserted."""
+
+EXACT = 1e-8  # in float64: some 1e7 roundings
+ASKED = 1e-4  # in float32
 
 
 def imported(library: str) -> Any:
@@ -42,10 +52,32 @@ def randomize(torch: Any, module: Any, seed: int) -> None:
             p.data = torch.randn(p.shape, generator=rng) * 0.1
 
 
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The largest difference of two results over the largest value.
+
+    Args:
+        float64, float32: between ours and theirs, both computed so.
+        rounding: between theirs in float32 and theirs in float64: what float32 leaves of their own definition.
+    """
+
+    float64: float
+    float32: float
+    rounding: float
+
+    @property
+    def small(self) -> bool:
+        """The same function; and in float32 within 1e-4, or as near to theirs as float32 comes to itself.
+
+        A rounding that decides a ReLU or a maximum otherwise moves a gradient by more than any sum of roundings.
+        """
+        return self.float64 <= EXACT and self.float32 <= max(ASKED, 4 * self.rounding)
+
+
 def compare(
     net: models.Network, theirs: Any, shape: tuple[int, ...], *, rename: Any = None, train: bool = True, seed: int = 0
-) -> dict[str, float]:
-    """The largest difference between two networks with the same weights, over the largest value, of each result.
+) -> dict[str, Difference]:
+    """What two networks with the same weights compute, ours and torch's.
 
     Args:
         net: ours.
@@ -55,46 +87,68 @@ def compare(
         train: compare a training pass too; False for networks that drop at random.
 
     Returns:
-        {"eval", "gradient" (of the sum of squares, by the input), "train", "statistics" (after one step): error}
+        {"evaluation", "gradient" (of the sum of squares, by the input), "training", and "statistics" (after its one
+        step) where the network has some: Difference}
     """
-    import torch  # pyright: ignore[reportMissingImports]
-
+    torch = imported("torch")
     randomize(torch, theirs, seed)
+    rename = rename or (lambda name: name)
     x = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-    tensors = {name: t.detach().numpy().copy() for name, t in theirs.state_dict().items()}
-    tensors = {(rename or (lambda n: n))(name): a for name, a in tensors.items()}
-    like = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
-    params, state = weights.from_torch(tensors, *like)
-
-    def ours(x: Any, *, train: bool) -> Any:
-        f = jax.jit(lambda params, state, x: net.apply(params, state, x, train=train, key=jax.random.key(0)))
-        return f(params, state, x)  # as arguments: XLA would fold constants for minutes
-
-    first = torch.tensor(np.moveaxis(x, -1, 1), requires_grad=True)
-    y = theirs.eval()(first)
-    (y**2).sum().backward()
-    dx: Any = jax.jit(jax.grad(lambda x, p, s: (net.apply(p, s, x)[0] ** 2).sum()))(x, params, state)
-    found = {
-        "eval": _error(ours(x, train=False)[0], y),
-        "gradient": _error(dx, np.moveaxis(np.asarray(first.grad), 1, -1)),
+    tensors = {rename(name): t.numpy().copy() for name, t in theirs.state_dict().items()}
+    wide = _of_torch(torch, copy.deepcopy(theirs).double(), x.astype(np.float64), rename, train)
+    narrow = _of_torch(torch, theirs, x, rename, train)
+    found = _of_jax(net, tensors, x, train)
+    with jax.enable_x64(True):
+        exact = _of_jax(net, tensors, x.astype(np.float64), train)
+    return {
+        what: Difference(
+            _error(exact[what], wide[what]), _error(found[what], narrow[what]), _error(narrow[what], wide[what])
+        )
+        for what in found
     }
+
+
+Results = dict[str, dict[str, np.ndarray]]
+"""What was computed: names and arrays, with channels last."""
+
+
+def _of_torch(torch: Any, module: Any, x: np.ndarray, rename: Any, train: bool) -> Results:
+    first = torch.tensor(np.moveaxis(x, -1, 1), requires_grad=True)
+    y = module.eval()(first)
+    (y**2).sum().backward()
+    found = {"evaluation": {"y": _channels_last(y.detach())}, "gradient": {"dx": _channels_last(first.grad)}}
     if train:
-        y = theirs.train()(first.detach())
-        z, after = ours(x, train=True)
-        found["train"] = _error(z, getattr(y, "logits", y))
-        own = weights.to_torch({}, after)
-        new = {(rename or (lambda n: n))(name): t for name, t in theirs.state_dict().items()}
-        pairs = [(own[n], new[n]) for n in own if not n.endswith("num_batches_tracked")]
-        found["statistics"] = max((_error(a, b) for a, b in pairs), default=0.0)
+        y = module.train()(first.detach())
+        found["training"] = {"y": _channels_last(getattr(y, "logits", y).detach())}  # GoogLeNet's has auxiliary ones
+        found["statistics"] = {rename(name): t.numpy() for name, t in module.named_buffers()}
     return found
 
 
-def _error(ours: Any, theirs: Any) -> float:
-    a, b = (
-        np.asarray(ours, np.float64),
-        np.asarray(theirs.detach() if hasattr(theirs, "detach") else theirs, np.float64),
-    )
-    if a.shape != b.shape and a.ndim > 2:
-        b = np.moveaxis(b, 1, -1)
-    assert a.shape == b.shape, (a.shape, b.shape)
-    return float(np.abs(a - b).max() / np.abs(b).max())
+def _of_jax(net: models.Network, tensors: dict[str, np.ndarray], x: np.ndarray, train: bool) -> Results:
+    like = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct(x.shape, jnp.float32))
+    params, state = jax.tree.map(lambda a: jnp.asarray(a, x.dtype), weights.from_torch(tensors, *like))
+
+    @functools.partial(jax.jit, static_argnames="train")
+    def run(params: Any, state: Any, x: Any, train: bool) -> Any:  # weights as arguments: XLA would fold constants
+        return net.apply(params, state, x, train=train, key=jax.random.key(0))
+
+    dx: Any = jax.jit(jax.grad(lambda x, p, s: (net.apply(p, s, x)[0] ** 2).sum()))(jnp.asarray(x), params, state)
+    found = {"evaluation": {"y": np.asarray(run(params, state, x, False)[0])}, "gradient": {"dx": np.asarray(dx)}}
+    if train:
+        y, after = run(params, state, x, True)
+        found["training"] = {"y": np.asarray(y)}
+        statistics = weights.to_torch({}, after)
+        kept = {n: a for n, a in statistics.items() if not n.endswith("num_batches_tracked")}
+        found |= {"statistics": kept} if kept else {}
+    return found
+
+
+def _channels_last(t: Any) -> np.ndarray:
+    return np.moveaxis(t.numpy(), 1, -1)
+
+
+def _error(found: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> float:
+    """The largest of the arrays' largest differences, each over its largest value."""
+    for name, a in found.items():
+        assert a.shape == right[name].shape, (name, a.shape, right[name].shape)
+    return max(float(np.abs(a - right[name]).max() / np.abs(right[name]).max()) for name, a in found.items())

@@ -8,7 +8,7 @@ import pytest
 
 from jconv.layers import Conv, Linear
 from jconv.models import alexnet
-from tests.models.parity import compare, reference
+from tests.models.parity import Agree, reference
 from tests.models.shapes import abstract, maps
 
 
@@ -51,14 +51,13 @@ def test_another_number_of_towers() -> None:
 
 
 @pytest.mark.parity
-def test_one_tower_is_torchvisions() -> None:
+def test_one_tower_is_torchvisions(agree: Agree) -> None:
     theirs = reference("torchvision", "alexnet", num_classes=10, dropout=0.0)
-    errors = compare(alexnet(num_classes=10, dropout=0.0), theirs, (2, 95, 64, 3))
-    assert max(errors.values()) <= 1e-4, errors
+    agree(alexnet(num_classes=10, dropout=0.0), theirs, (2, 95, 64, 3))
 
 
 @pytest.mark.parity
-def test_two_towers_are_a_sequence_of_torchs_layers() -> None:
+def test_two_towers_are_a_sequence_of_torchs_layers(agree: Agree) -> None:
     """torch divides the sum of the normalisation by its size."""
     nn = pytest.importorskip("torch").nn
 
@@ -79,5 +78,4 @@ def test_two_towers_are_a_sequence_of_torchs_layers() -> None:
         nn.Linear(512, 10),
     )  # fmt: skip
     net = alexnet(towers=2, width=1 / 8, num_classes=10, dropout=0.0)
-    errors = compare(net, theirs, (2, 95, 64, 3))
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, theirs, (2, 95, 64, 3))

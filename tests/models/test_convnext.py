@@ -11,7 +11,7 @@ from jconv.layers import DropPath, Identity, LayerScale
 from jconv.models import Network, convnext
 from jconv.models.convnext import from_torchvision
 from tests.catalogue import fast_jit
-from tests.models.parity import compare, reference
+from tests.models.parity import Agree, reference
 from tests.models.shapes import maps
 
 SMALL: dict[str, Any] = {"depths": (1, 1, 2, 1), "width": 8, "num_classes": 10}
@@ -94,14 +94,12 @@ def test_an_unknown_activation() -> None:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["convnext_atto", "convnext_tiny"])
-def test_it_is_timms(name: str) -> None:
+def test_it_is_timms(name: str, agree: Agree) -> None:
     net = convnext(**SMALL, conv_mlp=name == "convnext_atto")
-    errors = compare(net, reference("timm", name, **TIMMS), (4, 64, 48, 3))
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, reference("timm", name, **TIMMS), (4, 64, 48, 3))
 
 
 @pytest.mark.parity
-def test_it_is_torchvisions() -> None:
+def test_it_is_torchvisions(agree: Agree) -> None:
     theirs = reference("torchvision", "convnext_tiny", num_classes=10, stochastic_depth_prob=0.0)
-    errors = compare(convnext(num_classes=10), theirs, (2, 64, 64, 3), rename=from_torchvision, train=False)
-    assert max(errors.values()) <= 1e-4, errors
+    agree(convnext(num_classes=10), theirs, (2, 64, 64, 3), rename=from_torchvision)

@@ -11,7 +11,7 @@ from jconv import ops
 from jconv.layers import ConvTranspose
 from jconv.models import dcgan
 from tests.catalogue import fast_jit
-from tests.models.parity import compare
+from tests.models.parity import Agree
 from tests.models.shapes import count, maps
 
 
@@ -76,7 +76,7 @@ def test_options_that_make_no_sense(options: dict, message: str) -> None:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("up", ["transpose", "resize"])
-def test_it_is_torchs(up: str) -> None:
+def test_it_is_torchs(up: str, agree: Agree) -> None:
     torch = pytest.importorskip("torch")
     nn = torch.nn
 
@@ -90,5 +90,4 @@ def test_it_is_torchs(up: str) -> None:
         layers += [nn.BatchNorm2d(channels), nn.ReLU(), doubled(channels, features)]
     theirs = nn.Sequential(*layers, nn.Tanh())
     net = dcgan(size=32, width=8, up=up)
-    errors = compare(net, theirs, (4, 1, 1, 12), rename=lambda name: f"main.{name}")
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, theirs, (4, 1, 1, 12), rename=lambda name: f"main.{name}")

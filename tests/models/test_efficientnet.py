@@ -12,7 +12,7 @@ from jconv.models import efficientnet
 from jconv.models.efficientnet import TABLE, from_efficientnet_pytorch, from_torchvision
 from jconv.models.mobile import Row, Style, divisible, inverted_residual, place, scaled
 from jconv.weights.names import needs
-from tests.models.parity import compare, reference
+from tests.models.parity import Agree, reference
 from tests.models.shapes import abstract, maps
 
 STYLE = Style("relu", BatchNorm(), None)
@@ -180,15 +180,13 @@ def test_places_are_in_order() -> None:
 @pytest.mark.parametrize(
     ("name", "shape"), [("efficientnet_b0", (2, 64, 32, 3)), ("tf_efficientnet_lite0", (2, 47, 64, 3))]
 )
-def test_it_is_timms(name: str, shape: tuple[int, ...]) -> None:
+def test_it_is_timms(name: str, shape: tuple[int, ...], agree: Agree) -> None:
     net = models.create(name, num_classes=10, dropout=0.0, drop_path=0.0)
-    errors = compare(net, reference("timm", name, num_classes=10), shape)
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, reference("timm", name, num_classes=10), shape)
 
 
 @pytest.mark.parity
-def test_it_is_torchvisions() -> None:
+def test_it_is_torchvisions(agree: Agree) -> None:
     theirs = reference("torchvision", "efficientnet_b1", num_classes=10, dropout=0.0, stochastic_depth_prob=0.0)
     net = models.create("efficientnet_b1", num_classes=10, dropout=0.0, drop_path=0.0)
-    errors = compare(net, theirs, (2, 64, 32, 3), rename=from_torchvision, train=False)
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, theirs, (2, 64, 32, 3), rename=from_torchvision)

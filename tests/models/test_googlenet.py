@@ -9,7 +9,7 @@ import pytest
 
 from jconv.models import googlenet
 from tests.catalogue import fast_jit
-from tests.models.parity import compare, reference
+from tests.models.parity import Agree, reference
 from tests.models.shapes import count, maps
 
 
@@ -67,13 +67,12 @@ def test_options_that_make_no_sense(options: dict, message: str) -> None:
 
 
 @pytest.mark.parity
-def test_it_is_torchvisions() -> None:
+def test_it_is_torchvisions(agree: Agree) -> None:
     """With auxiliary heads, whose statistics move in training too."""
     options = {"init_weights": False, "dropout": 0.0, "dropout_aux": 0.0}
     theirs = reference("torchvision", "googlenet", num_classes=10, aux_logits=True, **options)
     net = googlenet(aux=True, num_classes=10, dropout=0.0, dropout_aux=0.0)
-    errors = compare(net, theirs, (4, 96, 64, 3))
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, theirs, (4, 96, 64, 3))
 
 
 @pytest.mark.parity

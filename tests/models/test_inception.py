@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jconv import weights
-from jconv.models import Network, inception_v3
+from jconv.models import inception_v3
 from tests.catalogue import fast_jit
-from tests.models.parity import compare, randomize, reference
+from tests.models.parity import Agree, reference
 from tests.models.shapes import abstract, count, maps
 
 
@@ -55,35 +54,10 @@ def test_a_head_without_classes() -> None:
 
 
 @pytest.mark.parity
-def test_with_its_head_it_is_torchvisions() -> None:
-    """At 299 pixels, where BatchNorm has 128 positions in the last blocks."""
-    net, theirs = pair("torchvision")
-    errors = compare(net, theirs, (2, 299, 299, 3))
-    errors.pop("gradient")  # in float32 some maximum of millions is another one: see below
-    assert max(errors.values()) <= 1e-4, errors
-
-
-@pytest.mark.parity
-def test_the_gradient_is_timms_in_float64() -> None:
-    torch = pytest.importorskip("torch")
-    net, theirs = pair("timm")
-    randomize(torch, theirs, 0)
-    theirs = theirs.double().eval()
-    x = np.random.default_rng(0).normal(size=(2, 91, 75, 3))
-    like = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct(x.shape, "float32"))
-    arrays = weights.from_torch({name: t.numpy() for name, t in theirs.state_dict().items()}, like[0], like[1])
-    first = torch.tensor(np.moveaxis(x, -1, 1), requires_grad=True)
-    (theirs(first) ** 2).sum().backward()
-    with jax.enable_x64(True):
-        wide = jax.tree.map(lambda a: jnp.asarray(a, "float64"), arrays)
-        dx = fast_jit(jax.grad(lambda x, p, s: (net.apply(p, s, x)[0] ** 2).sum()))(jnp.asarray(x), *wide)
-        right = np.moveaxis(first.grad.numpy(), 1, -1)
-        np.testing.assert_allclose(dx, right, rtol=0, atol=1e-6 * np.abs(right).max())
-
-
-def pair(library: str) -> tuple[Network, Any]:
-    """The network here and there, without dropout."""
+@pytest.mark.parametrize(("library", "shape"), [("torchvision", (2, 299, 299, 3)), ("timm", (2, 91, 75, 3))])
+def test_it_is_theirs(library: str, shape: tuple[int, ...], agree: Agree) -> None:
+    """torchvision's has its auxiliary head, which needs the paper's size."""
     aux = library == "torchvision"
     options: Any = {"aux_logits": True, "init_weights": False, "dropout": 0.0} if aux else {}
     theirs = reference(library, "inception_v3", num_classes=10, **options)
-    return inception_v3(aux=aux, num_classes=10, dropout=0.0), theirs
+    agree(inception_v3(aux=aux, num_classes=10, dropout=0.0), theirs, shape)

@@ -10,7 +10,7 @@ from jconv.models import mobilenet_v1, mobilenet_v2, mobilenet_v3
 from jconv.models.mobilenet import from_torchvision
 from jconv.models.mobilenet_v3 import RENAMES, TABLES
 from jconv.weights.names import needs
-from tests.models.parity import compare, reference
+from tests.models.parity import Agree, reference
 from tests.models.shapes import abstract, maps
 
 
@@ -112,24 +112,21 @@ def test_renames(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["mobilenetv1_100", "mobilenetv2_035", "mobilenetv3_small_050", "tf_mobilenetv3_large_075"]
 )
-def test_it_is_timms(name: str) -> None:
+def test_it_is_timms(name: str, agree: Agree) -> None:
     net = models.create(name, num_classes=10, dropout=0.0)
-    errors = compare(net, reference("timm", name, num_classes=10), (2, 47, 64, 3))
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, reference("timm", name, num_classes=10), (2, 47, 64, 3))
 
 
 @pytest.mark.parity
-def test_v2_is_torchvisions() -> None:
+def test_v2_is_torchvisions(agree: Agree) -> None:
     theirs = reference("torchvision", "mobilenet_v2", num_classes=10, dropout=0.0, width_mult=0.5)
     net = mobilenet_v2(width=0.5, num_classes=10, dropout=0.0)
-    errors = compare(net, theirs, (2, 47, 64, 3), rename=from_torchvision)
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, theirs, (2, 47, 64, 3), rename=from_torchvision)
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("size", TABLES)
-def test_v3_is_torchvisions(size: str) -> None:
+def test_v3_is_torchvisions(size: str, agree: Agree) -> None:
     theirs = reference("torchvision", f"mobilenet_v3_{size}", num_classes=10, dropout=0.0)
     net = models.create(f"mobilenet_v3_{size}", num_classes=10, dropout=0.0)
-    errors = compare(net, theirs, (2, 47, 64, 3), rename=RENAMES[size][0])
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, theirs, (2, 47, 64, 3), rename=RENAMES[size][0])

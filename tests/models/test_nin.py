@@ -7,7 +7,7 @@ import pytest
 
 from jconv.layers import Conv, Sequential
 from jconv.models import nin
-from tests.models.parity import compare
+from tests.models.parity import Agree
 from tests.models.shapes import maps
 
 
@@ -56,7 +56,7 @@ def test_an_unknown_form() -> None:
 
 
 @pytest.mark.parity
-def test_it_is_a_sequence_of_torchs_layers() -> None:
+def test_it_is_a_sequence_of_torchs_layers(agree: Agree) -> None:
     nn = pytest.importorskip("torch").nn
     theirs = nn.Sequential()
 
@@ -74,5 +74,4 @@ def test_it_is_a_sequence_of_torchs_layers() -> None:
     block(3, 48, (48, 48, 10), 3)
     theirs.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     net = nin(form="cifar", width=1 / 4, num_classes=10, dropout=0.0)
-    errors = compare(net, theirs, (2, 33, 32, 3))
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, theirs, (2, 33, 32, 3))

@@ -9,7 +9,7 @@ import pytest
 from jconv.layers import BatchNorm, Conv, DropPath, SqueezeExcite
 from jconv.models import create, regnet
 from jconv.models.regnet import VARIANTS, from_torchvision, widths
-from tests.models.parity import compare, reference
+from tests.models.parity import Agree, reference
 from tests.models.shapes import maps
 
 POINT: dict[str, Any] = {"depth": 6, "width": 16, "slope": 24.0, "ratio": 1.9}
@@ -122,15 +122,13 @@ def test_options_that_make_no_sense(options: dict, message: str) -> None:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("kind", ["x", "y"])
-def test_it_is_timms(kind: str) -> None:
+def test_it_is_timms(kind: str, agree: Agree) -> None:
     theirs = reference("timm", f"regnet{kind}_002", depth=6, w0=16, wa=24.0, wm=1.9, num_classes=10)
     net = regnet(**SMALL, se=0.25 if kind == "y" else 0.0)
-    errors = compare(net, theirs, (4, 64, 48, 3))
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, theirs, (4, 64, 48, 3))
 
 
 @pytest.mark.parity
-def test_it_is_torchvisions() -> None:
+def test_it_is_torchvisions(agree: Agree) -> None:
     theirs = reference("torchvision", "regnet_y_400mf", num_classes=10)
-    errors = compare(create("regnety_004", num_classes=10), theirs, (4, 64, 64, 3), rename=from_torchvision)
-    assert max(errors.values()) <= 1e-4, errors
+    agree(create("regnety_004", num_classes=10), theirs, (4, 64, 64, 3), rename=from_torchvision)

@@ -12,7 +12,7 @@ from jconv.layers import Conv, Dropout
 from jconv.models import create, deeplab
 from jconv.models.segmentation import Resized
 from tests.catalogue import fast_jit
-from tests.models.parity import compare, reference
+from tests.models.parity import Agree, reference
 from tests.models.shapes import abstract, maps
 
 SMALL: dict[str, Any] = {"width": 8, "rates": (1, 2), "head_width": 16, "num_classes": 5, "dropout": 0.0}
@@ -109,9 +109,8 @@ def strip(name: str) -> str:
 
 
 @pytest.mark.parity
-def test_it_is_torchvisions() -> None:
-    """Of few small images for the gradient, as DenseNet; of more for training, where the pooled branch normalises one
-    number for each of them."""
+def test_it_is_torchvisions(agree: Agree) -> None:
+    """Of eight images, because the pooled branch normalises one number for each of them."""
     torch = pytest.importorskip("torch")
     options = {"weights_backbone": None, "num_classes": 10, "aux_loss": True}
     theirs = reference("torchvision", "deeplabv3_resnet50", **options)
@@ -128,11 +127,7 @@ def test_it_is_torchvisions() -> None:
             return self.net(x)[self.head]
 
     net = deeplab(auxiliary=True, num_classes=10, dropout=0.0)
-    out = Out("out")
-    errors = compare(net, out, (4, 32, 24, 3), rename=strip, train=False)
-    trained = compare(net, out, (8, 24, 16, 3), rename=strip)
-    errors |= {name: trained[name] for name in ("train", "statistics")}
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, Out("out"), (8, 32, 24, 3), rename=strip)
 
 
 @pytest.mark.parity

@@ -12,7 +12,7 @@ from jconv.layers import ChannelShuffle, Conv
 from jconv.models import Network, shufflenet_v1, shufflenet_v2
 from jconv.models.shufflenet import FEATURES, STAGE2
 from tests.catalogue import fast_jit
-from tests.models.parity import compare, reference
+from tests.models.parity import Agree, reference
 from tests.models.shapes import abstract, maps
 
 
@@ -116,7 +116,6 @@ def test_widths_and_groups_that_do_not_go(make: Any, message: str) -> None:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("width", [0.5, 1.0])
-def test_v2_is_torchvisions(width: float) -> None:
+def test_v2_is_torchvisions(width: float, agree: Agree) -> None:
     theirs = reference("torchvision", f"shufflenet_v2_x{str(width).replace('.', '_')}", num_classes=10)
-    errors = compare(shufflenet_v2(width=width, num_classes=10), theirs, (2, 47, 64, 3))
-    assert max(errors.values()) <= 1e-4, errors
+    agree(shufflenet_v2(width=width, num_classes=10), theirs, (2, 47, 64, 3))

@@ -3,7 +3,7 @@
 import pytest
 
 from jconv.models import squeezenet
-from tests.models.parity import compare, reference
+from tests.models.parity import Agree, reference
 from tests.models.shapes import maps
 
 
@@ -29,7 +29,6 @@ def test_an_unknown_version() -> None:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_it_is_torchvisions(version: str) -> None:
+def test_it_is_torchvisions(version: str, agree: Agree) -> None:
     theirs = reference("torchvision", f"squeezenet{version.replace('.', '_')}", num_classes=10, dropout=0.0)
-    errors = compare(squeezenet(version=version, num_classes=10, dropout=0.0), theirs, (2, 70, 64, 3))
-    assert max(errors.values()) <= 1e-4, errors
+    agree(squeezenet(version=version, num_classes=10, dropout=0.0), theirs, (2, 70, 64, 3))

@@ -12,7 +12,7 @@ from jconv.layers import Identity
 from jconv.models import tcn, textcnn
 from jconv.models.text import Embed
 from tests.catalogue import fast_jit
-from tests.models.parity import compare
+from tests.models.parity import Agree
 from tests.models.shapes import count, maps
 
 # TextCNN
@@ -101,7 +101,7 @@ def test_tcn_sizes() -> None:
 
 
 @pytest.mark.parity
-def test_they_are_torchs() -> None:
+def test_they_are_torchs(agree: Agree) -> None:
     torch = pytest.importorskip("torch")
     nn = torch.nn
 
@@ -136,5 +136,4 @@ def test_they_are_torchs() -> None:
 
     small: dict[str, Any] = {"width": 8, "dropout": 0.0, "num_classes": 10}
     for net, theirs in ((textcnn(**small), TextCNN()), (tcn(levels=3, kernel=3, channels=6, **small), TCN())):
-        errors = compare(net, theirs, (4, 21, 6))
-        assert max(errors.values()) <= 1e-4, errors
+        agree(net, theirs, (4, 21, 6))

@@ -12,7 +12,7 @@ from jconv.layers import BatchNorm, Conv, Sequential
 from jconv.models import vgg
 from jconv.models.vgg import DEPTHS, AtLeast, from_torchvision
 from tests.catalogue import fast_jit
-from tests.models.parity import compare, imported
+from tests.models.parity import Agree, imported
 from tests.models.shapes import maps
 from tests.models.zoo import NUMBERS
 
@@ -73,27 +73,25 @@ def plan(depth: int) -> list:
 
 @pytest.mark.parity
 @pytest.mark.parametrize(("depth", "bn"), [(11, False), (13, True), (16, False), (19, True)])
-def test_it_is_timms(depth: int, bn: bool) -> None:
+def test_it_is_timms(depth: int, bn: bool, agree: Agree) -> None:
     """With a classifier of an eighth, which timm's does not offer: at full width it has 120 million weights."""
     library = imported("timm").models.vgg
     nn = pytest.importorskip("torch").nn
     theirs = library.VGG(plan(depth), num_classes=10, norm_layer=nn.BatchNorm2d if bn else None)
     theirs.pre_logits = library.ConvMlp(64, 512, 7, drop_rate=0.0)
     theirs.head = library.ClassifierHead(512, 10)
-    errors = compare(vgg(depth, bn=bn, **SMALL), theirs, (2, 96, 64, 3))
-    assert max(errors.values()) <= 1e-4, errors
+    agree(vgg(depth, bn=bn, **SMALL), theirs, (2, 96, 64, 3))
 
 
 @pytest.mark.parity
-def test_it_is_torchvisions() -> None:
+def test_it_is_torchvisions(agree: Agree) -> None:
     library = imported("torchvision").models.vgg
     nn = pytest.importorskip("torch").nn
     theirs = library.VGG(library.make_layers(plan(11), batch_norm=True), num_classes=10, dropout=0.0)
     theirs.classifier[0], theirs.classifier[3] = nn.Linear(64 * 49, 512), nn.Linear(512, 512)
     theirs.classifier[6] = nn.Linear(512, 10)
     net = vgg(11, bn=True, **SMALL)
-    errors = compare(net, theirs, (2, 96, 64, 3), rename=from_torchvision)
-    assert max(errors.values()) <= 1e-4, errors
+    agree(net, theirs, (2, 96, 64, 3), rename=from_torchvision)
 
 
 @pytest.mark.parity

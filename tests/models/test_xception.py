@@ -4,7 +4,7 @@ import pytest
 
 from jconv.layers import Activation, Conv, Dropout, MaxPool, Residual
 from jconv.models import xception
-from tests.models.parity import compare, reference
+from tests.models.parity import Agree, reference
 from tests.models.shapes import maps
 
 
@@ -44,7 +44,6 @@ def test_options() -> None:
 
 
 @pytest.mark.parity
-def test_it_is_timms() -> None:
+def test_it_is_timms(agree: Agree) -> None:
     theirs = reference("timm", "legacy_xception", num_classes=10)
-    errors = compare(xception(num_classes=10, dropout=0.0), theirs, (2, 64, 71, 3))
-    assert max(errors.values()) <= 1e-4, errors
+    agree(xception(num_classes=10, dropout=0.0), theirs, (2, 64, 71, 3))
