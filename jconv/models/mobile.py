@@ -93,12 +93,7 @@ def scaled(table: Table, *, width: float = 1.0, depth: float = 1.0, fixed: bool 
 
 
 def inverted_residual(
-    channels: int,
-    row: Row,
-    style: Style,
-    *,
-    excite: Callable[[int, int], Layer] | None = None,
-    drop_path: float = 0.0,
+    channels: int, row: Row, style: Style, *, excite: Callable[[int, int], Layer] | None = None, drop_path: float = 0.0
 ) -> Layer:
     """A block that is wide inside: expand by a 1×1, a window on each channel, excite, project by a 1×1 without act.
 
