@@ -33,6 +33,8 @@ HERE = Path(__file__).parent
 TABLE = HERE.parent / "jconv/ops/cpu.json"
 CANDIDATES = ("lax", "chunked", "kn2row", "winograd", "space_to_depth")
 """For `auto`, of dense convolutions. im2col needs too much memory, and winograd4 rounds worse than lax."""
+UNROLLED = ("im2col", "kn2row", "shift")
+"""Lowerings with a step for each element of a window: of hundreds, they take minutes to compile."""
 
 
 def form_of(s: Shape) -> Form:
@@ -159,6 +161,7 @@ def measure(s: Shape) -> dict[str, tuple[float, float, int | None]]:
         jconv.conv, stride=s.stride, padding=[(a.lo, a.hi) for a in form.window], dilation=s.dilation, groups=s.groups
     )
     names = ["auto", *(n for n, one in LOWERINGS.items() if not one.fits(form, s.channels, s.features))]
+    names = [n for n in names if form.taps <= 121 or n not in UNROLLED]
     ways = {name: by_jax(partial(conv, lowering=name), arrays) for name in names}
     if s.groups == 1:  # with groups it takes seconds, and is lax's all the same
         ways |= by_flax(s, arrays)

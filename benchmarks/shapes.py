@@ -71,6 +71,14 @@ SHAPES = (
     _dense("Inception-v3 5×5", 8, 35, 48, 64, 5),
     Shape("dense", "TextCNN width 3", 32, 64, 128, 100, 3, 1, 1, 1),
     Shape("dense", "TextCNN width 5", 32, 64, 128, 100, 5, 1, 1, 1),
+    # large kernels
+    Shape("large", "dense", 8, 32, 64, 64, 9),
+    Shape("large", "dense", 8, 32, 64, 64, 15),
+    Shape("large", "dense", 32, 16, 128, 128, 7),
+    Shape("large", "dense", 1, 64, 32, 32, 21),
+    Shape("large", "depthwise", 8, 28, 96, 96, 9, 1, 96),
+    Shape("large", "depthwise", 8, 28, 96, 96, 13, 1, 96),
+    Shape("large", "RepLKNet, a part", 1, 32, 64, 64, 31, 1, 64),
     # 1×1
     Shape("pointwise", "ResNet-50 layer1", 32, 32, 64, 256, 1),
     Shape("pointwise", "ResNet-50 layer1", 32, 32, 256, 64, 1),

@@ -12,13 +12,10 @@ import numpy as np
 from benchmarks.candidates import CANDIDATES
 from benchmarks.conv import arrays_of, form_of
 from benchmarks.report import machine, table, times
-from benchmarks.shapes import SHAPES, Shape
+from benchmarks.shapes import SHAPES
 from jconv.ops.lowerings import LOWERINGS, SLOTS
 
 KINDS = ("stem", "dense")
-LARGE = tuple(  # where a Fourier transform is at its best: kernels as large as ConvNeXt's and beyond
-    Shape("large kernel", "large", 8, 32, c, c, k, 1, g) for c, g in ((64, 1), (64, 64)) for k in (9, 15, 31)
-)
 
 
 def main() -> None:
@@ -27,7 +24,7 @@ def main() -> None:
     parser.add_argument("--match", default="", help="only the convolutions whose kind or name has this in it")
     options = parser.parse_args()
     rows, wins = [], defaultdict(list)
-    for s in (*(s for s in SHAPES if s.kind in KINDS), *LARGE):
+    for s in (s for s in SHAPES if s.kind in KINDS):
         if options.match not in f"{s.kind} {s}":
             continue
         form, arrays = form_of(s), arrays_of(s)

@@ -1,8 +1,9 @@
 """Which lowering a convolution takes where the user leaves the choice: a rule on its shape, and a measured table.
 
-The rule, on a CPU: a 1×1 window is a matmul; one channel a group is a sum of shifts; groups are im2col in chunks; and a
-dense convolution takes what was fastest for the most similar one that was measured, for each of y, x and kernel on
-its own. Elsewhere XLA's own convolution is the vendor's library. `python -m benchmarks.conv --tune` measures the table.
+The rule, on a CPU: a 1×1 window is a matmul; a window of many more multiply-adds than its Fourier transform has
+operations is that; one channel a group is a sum of shifts; groups are im2col in chunks; and a dense convolution takes
+what was fastest for the most similar one that was measured, for each of y, x and kernel on its own. Elsewhere XLA's own
+convolution is the vendor's library. `python -m benchmarks.conv --tune` measures the table.
 """
 
 import functools
@@ -11,7 +12,7 @@ import math
 from importlib import resources
 from typing import Any, NamedTuple
 
-from jconv.ops.lowerings import LOWERINGS, Form
+from jconv.ops.lowerings import LOWERINGS, Form, fft
 from jconv.ops.window import Axis
 
 __all__ = ["Choice", "choose"]
@@ -20,6 +21,12 @@ FAVOUR = {"lax": 1 / 1.1, "winograd": 1.1}
 """What a measured time counts for: where others save less than a tenth, XLA's own convolution is the simpler program; a
 filter of Winograd's reads a kernel made larger and takes a second to compile, so it must save more, and `LEAST`."""
 LEAST = {"winograd": 1.0}  # ms
+DEPTHWISE = {"y": 1.6, "x": 1.6, "kernel": 0.65}
+OTHERS = {"y": 8.0, "x": 8.0, "kernel": 9.0}
+"""From how many multiply-adds in the window for an operation of its Fourier transform the latter is faster, by slot.
+The matmuls of a dense convolution are fast, the sums of shifts of a depthwise one are not, least of all over positions.
+`python -m benchmarks.conv --match large` measures around these numbers."""
+ROOM = 1 << 30  # bytes that transforms may take
 
 
 class Choice(NamedTuple):
@@ -41,6 +48,8 @@ def choose(platform: str, slot: str, form: Form, batch: int, channels: int, feat
         return Choice("lax", f"on {platform} XLA's own convolution is the vendor's library")
     if not LOWERINGS["matmul"].fits(form, channels, features):
         return Choice("matmul", "a window of one element is a matrix product")
+    if (gain := _fourier(form, batch, channels, features)) >= (DEPTHWISE if form.groups == channels else OTHERS)[slot]:
+        return Choice("fft", f"a window of {form.taps} has {gain:.1f} multiply-adds for an operation of its transform")
     if not LOWERINGS["shift"].fits(form, channels, features):
         return Choice("shift", "with one channel a group there is no sum over channels, so a matmul has nothing to do")
     if form.groups > 1:
@@ -55,6 +64,15 @@ def choose(platform: str, slot: str, form: Form, batch: int, channels: int, feat
     best = min(times, key=lambda name: times[name] * FAVOUR.get(name, 1) + LEAST.get(name, 0))
     table = ", ".join(f"{name} {ms:.3g} ms" for name, ms in sorted(times.items(), key=lambda pair: pair[1]))
     return Choice(best, f"measured on {near['shape']}: {table}")
+
+
+def _fourier(form: Form, batch: int, channels: int, features: int) -> float:
+    """Multiply-adds in the windows for each operation of a Fourier transform; 0 where there can be none."""
+    if LOWERINGS["fft"].fits(form, channels, features) or not isinstance(batch, int):
+        return 0.0
+    work = fft.work(form, batch, channels, features)
+    direct = batch * math.prod(form.out) * form.taps * channels * features // form.groups
+    return direct / (work.transforms + work.products / 2) if work.bytes <= ROOM else 0.0
 
 
 def _place(form: Form, batch: int, channels: int, features: int) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """What every network of the zoo obeys: the laws of a layer, published numbers, and that it learns."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,6 +26,11 @@ def test_parameters_and_macs_are_the_published_ones(name: str) -> None:
     if numbers.gmacs is not None:
         macs = cost.analyze(net.apply, params, state, x, has_aux=True).total.macs / 1e9
         assert macs == pytest.approx(numbers.gmacs, abs=0.51 * 10.0 ** -len(str(numbers.gmacs).partition(".")[2]))
+
+
+def test_every_family_is_short() -> None:
+    for path in Path(models.__file__).parent.glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 200, path.name
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ def lowerings(case: Case) -> list[str]:
         "winograd": winograd,
         "winograd4": winograd and len(w.kernel) < 3,
         "space_to_depth": blocks,
+        "fft": {*w.stride} == {1},
     }
     return [*ANY, *(name for name, takes in some.items() if takes)]
 

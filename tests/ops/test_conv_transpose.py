@@ -158,4 +158,4 @@ def test_bias(rng: np.random.Generator) -> None:
 
 
 def test_every_lowering_is_listed() -> None:
-    assert {*ANY, "shift", "matmul", "winograd", "winograd4", "space_to_depth"} >= {*LOWERINGS}
+    assert {*ANY, "shift", "matmul", "winograd", "winograd4", "space_to_depth", "fft"} >= {*LOWERINGS}

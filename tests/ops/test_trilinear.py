@@ -123,9 +123,9 @@ def test_remat_and_scan(rng: np.random.Generator) -> None:
 def test_rounding_is_that_of_lax(rng: np.random.Generator) -> None:
     """No lowering errs more than 4 times as much as lax, against float64, in any slot."""
     dense = Form((9, 9), (Axis(3, 1, 1, 1, 1),) * 2, 1)
-    depthwise = dense._replace(groups=64)
-    for form, kernel in ((dense, (3, 3, 64, 64)), (depthwise, (3, 3, 1, 64))):
-        shapes = {"x": (4, 9, 9, 64), "kernel": kernel, "y": (4, 9, 9, 64)}
+    depthwise, long = dense._replace(groups=64), Form((81,), (Axis(25, 1, 1, 12, 12),), 1)
+    for form, kernel in ((dense, (3, 3, 64, 64)), (depthwise, (3, 3, 1, 64)), (long, (25, 64, 64))):
+        shapes = {"x": (4, *form.sizes, 64), "kernel": kernel, "y": (4, *form.sizes, 64)}
         given = {s: rng.normal(size=shape) for s, shape in shapes.items()}
         for slot in SLOTS:
             others = {s: a for s, a in given.items() if s != slot}
@@ -165,6 +165,21 @@ def test_the_rule() -> None:
     assert {choose("cpu", slot, *dense(8, 28, 64, 64, 1, 2)).lowering for slot in SLOTS} == {"matmul"}
     for platform, slot in itertools.product(("cuda", "rocm", "tpu"), SLOTS):
         assert choose(platform, slot, form, *rest).lowering == "lax"
+
+
+def test_a_large_window_is_a_fourier_transform() -> None:
+    """Once it is one it stays one in a larger window, for every slot, dense and depthwise; never with a stride."""
+    for groups in (1, 64):
+        for slot in SLOTS:
+            taken = []
+            for kernel in range(3, 33, 2):
+                form, *rest = dense(8, 32, 64, 64, kernel)
+                taken.append(choose("cpu", slot, form._replace(groups=groups), *rest).lowering == "fft")
+            assert taken == sorted(taken) and not taken[0] and taken[-1]
+        form, *rest = dense(8, 32, 64, 64, 31, 2)
+        assert choose("cpu", "y", form._replace(groups=groups), *rest).lowering != "fft"
+    form, *rest = dense(64, 224, 256, 256, 31)
+    assert choose("cpu", "y", form, *rest).lowering != "fft", "the transforms would take 30 GB"
 
 
 def test_a_measured_convolution_takes_what_was_measured() -> None:

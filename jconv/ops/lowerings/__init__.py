@@ -1,6 +1,6 @@
 """The ways to compute one convolution and its gradients: one file each, one signature, see `form.Lowering`."""
 
-from jconv.ops.lowerings import chunked, im2col, kn2row, lax, matmul, shift, space_to_depth, winograd
+from jconv.ops.lowerings import chunked, fft, im2col, kn2row, lax, matmul, shift, space_to_depth, winograd
 from jconv.ops.lowerings.form import SLOTS, Form, Lowering
 
 __all__ = ["LOWERINGS", "SLOTS", "Form", "Lowering"]
@@ -15,4 +15,5 @@ LOWERINGS: dict[str, Lowering] = {
     "space_to_depth": space_to_depth.LOWERING,
     "shift": shift.LOWERING,
     "matmul": matmul.LOWERING,
+    "fft": fft.LOWERING,
 }

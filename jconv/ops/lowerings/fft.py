@@ -1,9 +1,15 @@
 """A convolution with a large kernel by the fast Fourier transform: both transformed, multiplied, summed over channels.
 
+    y = F⁻¹(F(x) · conj(F(kernel)))
+
 Its time hardly depends on the kernel's size. Circular, over just enough zeros that what wraps round meets only those.
+Its rounding is that of the largest values everywhere, and small where a window has many elements.
 
 Mathieu, Henaff & LeCun 2014, "Fast Training of Convolutional Networks through FFTs", arXiv:1312.5851, section 2.
 """
+
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +19,7 @@ from jax import lax
 from jconv.ops.lowerings.form import Form, Lowering, transposed
 from jconv.ops.window import Axis
 
-__all__ = ["LOWERING"]
+__all__ = ["LOWERING", "Work", "work"]
 
 
 def forward(x: jax.Array, kernel: jax.Array, form: Form) -> jax.Array:
@@ -35,6 +41,22 @@ def forward(x: jax.Array, kernel: jax.Array, form: Form) -> jax.Array:
     y = jnp.roll(y, [a.lo for a in form.window], spatial)
     y = lax.slice(y, [0] * y.ndim, [*y.shape[:2], *form.out])
     return jnp.moveaxis(y, 1, -1).astype(x.dtype)
+
+
+class Work(NamedTuple):
+    """What a convolution takes this way: real operations, and bytes of everything transformed."""
+
+    transforms: float
+    products: int
+    bytes: int
+
+
+def work(form: Form, batch: int, channels: int, features: int) -> Work:
+    """`2.5 n log2 n` operations for the transform of n real elements, 4 for each of the n / 2 products of a pair."""
+    n = math.prod(_length(a, size) for a, size in zip(form.window, form.sizes, strict=True))
+    kernels = channels * features // form.groups
+    images = batch * (channels + features) + kernels
+    return Work(images * 2.5 * n * math.log2(n), 2 * n * batch * kernels, 4 * n * images)
 
 
 def fits(form: Form, channels: int, features: int) -> str:
