@@ -141,8 +141,9 @@ class Config:
     @classmethod
     def of_json(cls, saved: dict[str, Any]) -> "Config":
         """What `to_json` wrote; fields that it did not know yet have their defaults. TypeError if it is no dict."""
-        known: dict[str, Any] = {f.name: saved[f.name] for f in dataclasses.fields(cls) if f.name in saved}
-        return cls(**known | {name: tuple(value) for name, value in known.items() if isinstance(value, list)})
+        known = {f.name for f in dataclasses.fields(cls)} & {*saved}
+        values: dict[str, Any] = {n: tuple(saved[n]) if isinstance(saved[n], list) else saved[n] for n in known}
+        return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON knows them."""
