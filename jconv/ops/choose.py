@@ -21,7 +21,7 @@ FAVOUR = {"lax": 1 / 1.1, "winograd": 1.1}
 """What a measured time counts for: where others save less than a tenth, XLA's own convolution is the simpler program; a
 filter of Winograd's reads a kernel made larger and takes a second to compile, so it must save more, and `LEAST`."""
 LEAST = {"winograd": 1.0}  # ms
-DEPTHWISE = {"y": 1.6, "x": 1.6, "kernel": 0.65}
+DEPTHWISE = {"y": 1.6, "x": 1.6, "kernel": 0.8}
 OTHERS = {"y": 8.0, "x": 8.0, "kernel": 9.0}
 """From how many multiply-adds in the window for an operation of its Fourier transform the latter is faster, by slot.
 The matmuls of a dense convolution are fast, the sums of shifts of a depthwise one are not, least of all over positions.

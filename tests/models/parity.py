@@ -1,11 +1,10 @@
 """The same network in torch and here: one state dict of random numbers, and everything they compute compared."""
 
 import copy
-import dataclasses
 import functools
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +13,15 @@ import pytest
 
 from jconv import models, weights
 
-__all__ = ["Agree", "Difference", "compare", "imported", "randomize", "reference"]
+__all__ = ["HARD_SIGMOID", "Agree", "Difference", "compare", "imported", "randomize", "reference"]
 
 Agree = Callable[..., None]
 """The fixture: `compare`, asserted."""
 
 EXACT = 1e-8  # in float64: some 1e7 roundings
 ASKED = 1e-4  # in float32
+HARD_SIGMOID = 3e-7
+"""torch's derivative of the hard sigmoid is 1/6 rounded to float32, in float64 too: 3e-8 off in each such layer."""
 
 
 def imported(library: str) -> Any:
@@ -52,26 +53,32 @@ def randomize(torch: Any, module: Any, seed: int) -> None:
             p.data = torch.randn(p.shape, generator=rng) * 0.1
 
 
-@dataclasses.dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """The largest difference of two results over the largest value.
 
     Args:
         float64, float32: between ours and theirs, both computed so.
         rounding: between theirs in float32 and theirs in float64: what float32 leaves of their own definition.
+        half: as float32, for the half of the examples that agree best.
     """
 
     float64: float
     float32: float
     rounding: float
+    half: float
 
-    @property
-    def small(self) -> bool:
-        """The same function; and in float32 within 1e-4, or as near to theirs as float32 comes to itself.
+    def wrong(self, *, exact: float = EXACT, of_gradient: bool = False) -> str:
+        """Why they are not the same function, or "".
 
-        A rounding that decides a ReLU or a maximum otherwise moves a gradient by more than any sum of roundings.
+        In float32 it is within 1e-4, or as near to theirs as float32 comes to itself. In a network of a million ReLUs
+        rounding decides one or another otherwise, which moves the gradient of that example by far more than any sum of
+        roundings: for a gradient half of the examples count, and float64 for all.
         """
-        return self.float64 <= EXACT and self.float32 <= max(ASKED, 4 * self.rounding)
+        limit = max(ASKED, 4 * self.rounding)
+        if self.float64 > exact:
+            return f"in float64 it differs by {self.float64:.1e}"
+        found = self.half if of_gradient else self.float32
+        return f"in float32 it differs by {found:.1e}, expected {limit:.1e}" if found > limit else ""
 
 
 def compare(
@@ -102,7 +109,10 @@ def compare(
         exact = _of_jax(net, tensors, x.astype(np.float64), train)
     return {
         what: Difference(
-            _error(exact[what], wide[what]), _error(found[what], narrow[what]), _error(narrow[what], wide[what])
+            _error(exact[what], wide[what]),
+            _error(found[what], narrow[what]),
+            _error(narrow[what], wide[what]),
+            _half(found[what], narrow[what]),
         )
         for what in found
     }
@@ -152,3 +162,9 @@ def _error(found: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> float:
     for name, a in found.items():
         assert a.shape == right[name].shape, (name, a.shape, right[name].shape)
     return max(float(np.abs(a - right[name]).max() / np.abs(right[name]).max()) for name, a in found.items())
+
+
+def _half(found: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> float:
+    """As `_error`, for the better half of the examples along the first axis."""
+    each = [np.abs(a - right[n]).reshape(len(a), -1).max(-1) / np.abs(right[n]).max() for n, a in found.items()]
+    return max(float(np.sort(errors)[(len(errors) - 1) // 2]) for errors in each)

@@ -3,7 +3,8 @@
     y = F⁻¹(F(x) · conj(F(kernel)))
 
 Its time hardly depends on the kernel's size. Circular, over just enough zeros that what wraps round meets only those.
-Its rounding is that of the largest values everywhere, and small where a window has many elements.
+Its rounding is that of the largest values everywhere, and small where a window has many elements; what is not finite
+spreads over its whole image.
 
 Mathieu, Henaff & LeCun 2014, "Fast Training of Convolutional Networks through FFTs", arXiv:1312.5851, section 2.
 """
