@@ -264,16 +264,27 @@ def against_tabulate(size: int = 64) -> str:
         graph, params = nnx.split(cost.scopes(model))
         cost.analyze(lambda params, x: nnx.merge(graph, params)(x), params, x, mode="train")
 
-    analysis, took, of_flax = seconds(counted), seconds(ours), seconds(theirs, repeats=2)
+    def traced() -> None:
+        graph, params = nnx.split(cost.scopes(model))
+
+        def both(params: Any, x: jax.Array) -> Any:
+            y, back = jax.vjp(lambda params: nnx.merge(graph, params)(x), params)
+            return y, back(y)
+
+        jax.make_jaxpr(both)(params, x)
+
+    analysis, took, tracing = seconds(counted), seconds(ours), seconds(traced)
+    of_flax = seconds(theirs, repeats=2)
     layers = sum(len(layer.phases) for layer in results[-1].by_layer())
     equations = len(results[-1].rows)
     found = [("nnx.tabulate: a call of a module", of_flax, len(rows)),
              ("jconv.cost, with its table: a phase of a layer", took, layers),
              ("jconv.cost, the analysis: an equation", analysis, equations)]  # fmt: skip
-    return table(
+    made = table(
         [f"ResNet-50 in NNX, {size} px; a row is", "seconds", "rows", "times as fast", "times the rows"],
         [[name, f"{s:.2f}", f"{n:,}", f"{of_flax / s:.1f}", f"{n / len(rows):.1f}"] for name, s, n in found],
     )
+    return f"{made}\n\nOf an analysis `jax.make_jaxpr` takes {tracing:.2f} s: JAX and Flax tracing the gradient."
 
 
 def speed() -> str:
