@@ -47,7 +47,7 @@ def frozen(config: Config, network: Network) -> Network:
         for pattern in patterns:
             if not any(matches(path, [pattern]) for path in paths):
                 raise RunError(f"{option} {pattern}: no layer has this path; {nearest(pattern, paths)}")
-    return network.update(BatchNorm, _patterns(config.freeze), frozen=True)
+    return network.update(BatchNorm, match=_patterns(config.freeze), frozen=True)
 
 
 def rates(config: Config, params: Params) -> Params:

@@ -179,12 +179,12 @@ class Composite(Layer):
         self[path]
         return self._edit("", lambda at, old: layer if at == path else old)
 
-    def update(self, kind: type[Layer], match: Collection[str] | None = None, /, **options: Any) -> Self:
+    def update(self, kind: type[Layer], *, match: Collection[str] | None = None, **options: Any) -> Self:
         """This network with other options in every layer of that kind: `model.update(Conv, lowering="im2col")`.
 
         Args:
             kind: the class of the layers.
-            match: only those that these patterns name: `model.update(BatchNorm, ["layer1"], frozen=True)`; see
+            match: only those that these patterns name: `model.update(BatchNorm, match=["layer1"], frozen=True)`; see
                 `matches`.
             options: fields of that class.
         """

@@ -114,7 +114,7 @@ def test_update_changes_every_layer_of_a_kind() -> None:
 @pytest.mark.parametrize("match", [["layer1"], ["*.bn1"], ["layer1.0.bn1", "fc"], ["layer"], []])
 def test_update_of_some_paths(match: list[str]) -> None:
     """A pattern names layers and all below them, and never a path that only begins with the same letters."""
-    new = NET.update(BatchNorm, match, frozen=True)
+    new = NET.update(BatchNorm, match=match, frozen=True)
     changed = [path for path, old in NET.walk() if isinstance(old, BatchNorm) and new[path] != old]
     assert changed == (["layer1.0.bn1"] if match not in (["layer"], []) else [])
     assert all(new[path] == BatchNorm(frozen=True) for path in changed)
@@ -418,7 +418,7 @@ X = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32)
         (Conv(6, 3, groups=4), r"groups: .* divides the 4 channels of x and the 6 features, got 4"),
         (Conv(6, (3, 3, 3)), r"kernel: expected an int or 2 ints"),
         (Conv(6, 9, padding=0), r"a window of 9 .* does not fit an input of 8"),
-        (Conv(6, 3, lowering="fft"), r"lowering: expected one of .*'im2col', .*got 'fft'"),
+        (Conv(6, 3, lowering="strassen"), r"lowering: expected one of .*'im2col', .*got 'strassen'"),
         (Residual(Conv(6, 3)), r"Residual: .*shortcut to have one shape, got \(2, 8, 8, 6\) and \(2, 8, 8, 4\)"),
         (Highway(Conv(4, 3), Conv(3, 1)), r"Highway: .*x's shape \(2, 8, 8, 4\), got .*4\) and \(2, 8, 8, 3\); change"),
         (PadChannels(3), r"PadChannels: expected at most 3 channels, got x of shape \(2, 8, 8, 4\)"),

@@ -378,7 +378,7 @@ ERRORS: dict[str, tuple[tuple, tuple, dict, str]] = {
     "half a stride": (X, K, {"stride": 0.5}, r"stride: expected an int or 2 ints, got 0.5"),
     "zero dilation": (X, K, {"dilation": (1, 0)}, r"dilation: expected positive sizes, got \(1, 0\)"),
     "unknown padding": (X, K, {"padding": "FULL"}, r"padding: expected .* SAME, .*CAUSAL, .*got 'FULL'"),
-    "unknown lowering": (X, K, {"lowering": "fft"}, r"lowering: expected one of .*'lax', 'im2col', .*got 'fft'"),
+    "unknown lowering": (X, K, {"lowering": "strassen"}, r"lowering: expected one of .*'im2col', .*got 'strassen'"),
     "window": ((1, 4, 4, 1), (5, 3, 1, 1), {}, r"axis 0: a window of 5 .* input of 4 .*at least 5 inputs"),
     "dilated window": ((1, 4, 4, 1), (3, 3, 1, 1), {"dilation": 2}, r"a window of 5 \(kernel 3, dilation 2\)"),
     "REFLECT": ((1, 3, 1), (7, 1, 1), {"padding": "REFLECT"}, r"REFLECT can take at most 2 .* axis of 3, needs 3"),
