@@ -1,6 +1,7 @@
 """Starting from weights that exist: where they come from, which layers stay as they are, who learns at which rate."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -74,11 +75,12 @@ def _factors(config: Config) -> dict[str, float]:
     """--lr-by-path as {pattern: factor}, in its order. RunError if it is written otherwise."""
     found = {}
     for part in _patterns(config.lr_by_path):
-        pattern, _, factor = part.partition("=")
+        pattern, _, text = part.partition("=")
         try:
-            found[pattern.strip()] = float(factor)
+            factor = float(text)
         except ValueError:
-            found[pattern.strip()] = -1.0
-        if not 0 <= found[pattern.strip()] < float("inf"):
+            factor = math.nan
+        if not 0 <= factor < math.inf:
             raise RunError(f"--lr-by-path {part}: expected PATH=FACTOR with a factor of at least 0, as layer1=0.1")
+        found[pattern.strip()] = factor
     return found
