@@ -114,7 +114,7 @@ class Config:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; parameters and statistics stay float32."""
     lowering: str = "auto"
-    """How convolutions are computed: auto | lax | im2col."""
+    """How convolutions are computed: auto, or all in one way: lax | im2col | chunked | kn2row."""
     parallel: Literal["jit", "pmap"] = "jit"
     """How the batch is split over all local devices; the numbers are the same, but for stochastic depth."""
     strict: bool = False
