@@ -11,7 +11,7 @@ from jconv.layers.base import Composite, Layer, Params, Run, State
 from jconv.layers.initializers import Constant, Initializer, fan_in_uniform, he_normal, zeros
 from jconv.layers.simple import Activation
 from jconv.ops.padding import check_input
-from jconv.ops.window import Padding, per_axis
+from jconv.ops.window import Padding, per_axis, whole
 
 __all__ = ["Conv", "ConvTranspose", "LayerScale", "Linear", "SqueezeExcite"]
 
@@ -55,7 +55,7 @@ class Conv(Layer):
         """A kernel for x's spatial axes and channels, and a bias."""
         check_input(x)
         window = per_axis("kernel", self.kernel, len(x.shape) - 2, least=1)
-        _check_groups(self.groups, x.shape[-1], self.features)
+        _check_sizes(self.groups, x.shape[-1], self.features)
         params = {"kernel": self.kernel_init(key, (*window, x.shape[-1] // self.groups, self.features))}
         if self.bias:
             params["bias"] = self.bias_init(jax.random.fold_in(key, 1), (self.features,))
@@ -123,7 +123,7 @@ class ConvTranspose(Layer):
         """A kernel for x's spatial axes and channels, and a bias."""
         check_input(x)
         window = per_axis("kernel", self.kernel, len(x.shape) - 2, least=1)
-        _check_groups(self.groups, x.shape[-1], self.features)
+        _check_sizes(self.groups, x.shape[-1], self.features)
         params = {"kernel": self.kernel_init(key, (*window, self.features // self.groups, x.shape[-1]))}
         if self.bias:
             params["bias"] = self.bias_init(jax.random.fold_in(key, 1), (self.features,))
@@ -147,12 +147,11 @@ class ConvTranspose(Layer):
         return y, state
 
 
-def _check_groups(groups: int, channels: int, features: int) -> None:
-    if groups < 1 or channels % groups or features % groups:
-        raise ValueError(
-            f"groups: expected a positive number that divides the {channels} channels of x and the "
-            f"{features} features, got {groups}"
-        )
+def _check_sizes(groups: int, channels: int, features: int) -> None:
+    whole("features", features, "a positive number of output channels")
+    meaning = f"a positive number that divides the {channels} channels of x and the {features} features"
+    if not channels or channels % whole("groups", groups, meaning) or features % groups:
+        raise ValueError(f"groups: expected {meaning}, got {groups}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +166,7 @@ class Linear(Layer):
 
     def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
         """A kernel for x's channels, and a bias."""
+        whole("features", self.features, "a positive number of output channels")
         params = {"kernel": self.kernel_init(key, (x.shape[-1], self.features))}
         if self.bias:
             params["bias"] = self.bias_init(jax.random.fold_in(key, 1), (self.features,))

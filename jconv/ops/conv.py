@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jconv.ops.lowerings import LOWERINGS, Form
 from jconv.ops.padding import LAYOUTS, check_input, place
 from jconv.ops.trilinear import solve
-from jconv.ops.window import Padding
+from jconv.ops.window import Padding, whole
 
-__all__ = ["check_kernel", "check_lowering", "conv"]
+__all__ = ["check_bias", "check_kernel", "check_lowering", "conv"]
 
 
 def conv(
@@ -58,9 +59,8 @@ def conv(
         Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285.
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
-    check_kernel(x, kernel, groups)
-    if bias is not None and bias.shape != kernel.shape[-1:]:
-        raise ValueError(f"bias: expected shape {kernel.shape[-1:]}, one for each feature, got {bias.shape}")
+    groups = check_kernel(x, kernel, groups)
+    bias = check_bias(bias, kernel.shape[-1])
     x, window = place(x, kernel.shape[:-2], stride=stride, padding=padding, dilation=dilation)
     if flip:
         kernel = jnp.flip(kernel, range(len(window)))
@@ -70,8 +70,8 @@ def conv(
     return y if bias is None else y + bias.astype(x.dtype)
 
 
-def check_kernel(x: jax.Array | jax.ShapeDtypeStruct, kernel: jax.Array | jax.ShapeDtypeStruct, groups: int) -> None:
-    """ValueError unless x is an input, and kernel a kernel for it with this number of groups."""
+def check_kernel(x: jax.Array | jax.ShapeDtypeStruct, kernel: jax.Array | jax.ShapeDtypeStruct, groups: int) -> int:
+    """The number of groups. ValueError unless x is an input, and kernel a kernel for it in so many groups."""
     check_input(x)
     rank = x.ndim - 2
     if kernel.ndim != x.ndim:
@@ -80,23 +80,30 @@ def check_kernel(x: jax.Array | jax.ShapeDtypeStruct, kernel: jax.Array | jax.Sh
             f"{LAYOUTS[rank]}, got shape {kernel.shape}; reshape the kernel to {rank + 2} axes"
         )
     channels, features = x.shape[-1], kernel.shape[-1]
-    if groups < 1 or channels % groups or features % groups:
-        raise ValueError(
-            f"groups: expected a positive number that divides the {channels} channels of x and the {features} features "
-            f"of the kernel, got {groups}"
-        )
+    meaning = f"a positive number that divides the {channels} channels of x and the {features} features of the kernel"
+    groups = whole("groups", groups, meaning)
+    if channels % groups or features % groups:
+        raise ValueError(f"groups: expected {meaning}, got {groups}")
     if kernel.shape[-2] * groups != channels:
         raise ValueError(
             f"kernel: x of shape {x.shape} has {channels} channels in {groups} group(s), so expected a kernel of shape "
             f"{(*kernel.shape[:-2], channels // groups, features)}, got {kernel.shape}"
         )
+    return groups
+
+
+def check_bias(bias: ArrayLike | None, features: int) -> jax.Array | None:
+    """The bias as an array. ValueError unless it is one number for each feature."""
+    if bias is not None and (bias := jnp.asarray(bias)).shape != (features,):
+        raise ValueError(f"bias: expected shape ({features},), one for each feature, got {bias.shape}")
+    return bias
 
 
 def check_lowering(lowering: str, form: Form, channels: int, features: int) -> None:
     """ValueError unless there is a lowering of that name and it computes this form."""
     if lowering == "auto":
         return
-    if lowering not in LOWERINGS:
+    if not isinstance(lowering, str) or lowering not in LOWERINGS:
         raise ValueError(f"lowering: expected one of {', '.join(map(repr, ('auto', *LOWERINGS)))}, got {lowering!r}")
     if unfit := LOWERINGS[lowering].fits(form, channels, features):
         raise ValueError(f"lowering: {lowering!r} is only for {unfit}; lowering='auto' takes one that fits")

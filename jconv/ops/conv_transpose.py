@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jconv.ops.conv import check_lowering
+from jconv.ops.conv import check_bias, check_lowering
 from jconv.ops.lowerings import Form
 from jconv.ops.padding import LAYOUTS, check_input
 from jconv.ops.trilinear import solve
-from jconv.ops.window import Padding, per_axis, transposed_axes
+from jconv.ops.window import Padding, per_axis, transposed_axes, whole
 
 __all__ = ["conv_transpose", "overlap_map"]
 
@@ -41,8 +41,8 @@ def conv_transpose(
         stride: output elements from one window to the next.
         padding: elements cut off the output's borders: an int, one for each axis, pairs (lo, hi), None for
             `dilation (k - 1) // 2`, "VALID" for none, or "SAME" for `stride` times x's size.
-        output_padding: elements added at the output's end, fewer than the stride: of the sizes that `conv` maps to x's,
-            which.
+        output_padding: elements added at the output's end, fewer than the stride or than the dilation. Fewer than the
+            stride, they say which of the sizes that `conv` maps to x's is meant.
         dilation: output elements from one tap to the next.
         groups: C and features are split into this many groups, each convolved on its own.
         lowering: as in `jconv.conv`.
@@ -61,7 +61,8 @@ def conv_transpose(
         Dumoulin & Visin 2016, arXiv:1603.07285, chapter 4. Zeiler et al. 2010, "Deconvolutional Networks".
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
-    _check(x, kernel, bias, groups)
+    groups = _check(x, kernel, groups)
+    bias = check_bias(bias, kernel.shape[-2] * groups)
     window, sizes = transposed_axes(
         x.shape[1:-1],
         kernel.shape[:-2],
@@ -76,7 +77,7 @@ def conv_transpose(
     return y if bias is None else y + bias.astype(x.dtype)
 
 
-def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, groups: int) -> None:
+def _check(x: jax.Array, kernel: jax.Array, groups: int) -> int:
     check_input(x)
     rank = x.ndim - 2
     if kernel.ndim != x.ndim:
@@ -91,14 +92,15 @@ def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, groups: int)
             f"{(*kernel.shape[:-1], channels)}, got {kernel.shape}; it is the kernel of the convolution that this "
             f"is the adjoint of, so its last axis is for x"
         )
-    if groups < 1 or channels % groups:
-        raise ValueError(f"groups: expected a positive number that divides the {channels} channels of x, got {groups}")
-    features = kernel.shape[-2] * groups
-    if bias is not None and bias.shape != (features,):
-        raise ValueError(f"bias: expected shape ({features},), one for each feature, got {bias.shape}")
+    meaning = f"a positive number that divides the {channels} channels of x"
+    if channels % (groups := whole("groups", groups, meaning)):
+        raise ValueError(f"groups: expected {meaning}, got {groups}")
+    return groups
 
 
-def overlap_map(kernel: int | Sequence[int], stride: int | Sequence[int], *, size: int = 4) -> np.ndarray:
+def overlap_map(
+    kernel: int | Sequence[int], stride: int | Sequence[int], *, size: int = 4, rank: int = 2
+) -> np.ndarray:
     """How many windows of a transposed convolution reach each output: the pattern behind checkerboard artefacts.
 
         map[q] = prod over axes of #{(i, t): i * stride + t = q}
@@ -107,23 +109,26 @@ def overlap_map(kernel: int | Sequence[int], stride: int | Sequence[int], *, siz
     their neighbours do, at every period of the stride.
 
     Args:
-        kernel, stride: an int, or one for each spatial axis; their number is the number of axes.
+        kernel, stride: an int for all axes, or one for each spatial axis.
         size: periods of the stride to show along each axis, of those that all windows cover.
+        rank: the number of axes, where kernel and stride are both ints.
 
     Returns:
-        Counts, (size * stride,) for an int, and as many axes for a sequence.
+        Counts, `size * stride` along each axis.
 
     Example:
-        >>> overlap_map((3,), (2,))
-        array([2, 1, 2, 1, 2, 1, 2, 1])
-        >>> overlap_map((4, 4), (2, 2), size=1)
-        array([[4, 4],
-               [4, 4]])
+        >>> overlap_map(3, 2, size=2)
+        array([[4, 2, 4, 2],
+               [2, 1, 2, 1],
+               [4, 2, 4, 2],
+               [2, 1, 2, 1]])
+        >>> overlap_map((4,), 2)
+        array([2, 2, 2, 2, 2, 2, 2, 2])
 
     References:
         Odena, Dumoulin & Olah 2016, "Deconvolution and Checkerboard Artifacts", Distill, doi:10.23915/distill.00003.
     """
-    rank = max(len(v) if isinstance(v, Sequence) else 1 for v in (kernel, stride))
+    rank = max((len(v) for v in (kernel, stride) if isinstance(v, Sequence)), default=rank)
     k, s = per_axis("kernel", kernel, rank, least=1), per_axis("stride", stride, rank, least=1)
     [periods] = per_axis("size", size, 1, least=1)
     whole = np.ones((), int)

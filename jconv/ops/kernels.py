@@ -118,8 +118,8 @@ def factor_kernel(
         starts: how many.
 
     Returns:
-        (first (*window, C, hidden), second (*, hidden, features)) in the kernel's dtype, and the relative error
-        `|| composed - kernel || / || kernel ||`, a number.
+        (first (*window, C, hidden), second (*, hidden, features)) in the kernel's dtype, float32 for whole numbers; and
+        the relative error `|| composed - kernel || / || kernel ||`, a number.
 
     Raises:
         ValueError: a kernel without window, a window that is larger than the kernel.
@@ -146,9 +146,9 @@ def factor_kernel(
         raise ValueError(
             f"hidden, steps, starts: expected positive numbers, got hidden={hidden}, steps={steps}, starts={starts}"
         )
-    target = kernel.astype(np.promote_types(kernel.dtype, np.float32))
+    target, dtype = _wide(kernel)
     (first, second), error = _factor(target, w1, w2, hidden, key, jnp.int32(steps), starts)
-    return (first.astype(kernel.dtype), second.astype(kernel.dtype)), error
+    return (first.astype(dtype), second.astype(dtype)), error
 
 
 def separate(kernel: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
@@ -163,8 +163,8 @@ def separate(kernel: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
         kernel: (height, width), or (*window, C, features) with 2 or 3 window axes: then each window on its own.
 
     Returns:
-        The factors, of shapes (height, 1, ...) and (1, width, ...), whose product has the kernel's shape and dtype; and
-        the relative error of each window, a number or (C, features).
+        The factors, of shapes (height, 1, ...) and (1, width, ...), whose product has the kernel's shape and dtype,
+        float32 for whole numbers; and the relative error of each window, a number or (C, features).
 
     Raises:
         ValueError: a kernel without two axes to separate.
@@ -188,7 +188,8 @@ def separate(kernel: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
             f"a single window of 3 axes is kernel[..., None, None]"
         )
     window, pairs = kernel.shape[:rank], kernel.shape[rank:]
-    target = kernel.astype(np.promote_types(kernel.dtype, np.float32)).reshape(*window, -1)
+    target, dtype = _wide(kernel)
+    target = target.reshape(*window, -1)
     rest, vectors = jnp.moveaxis(target, -1, 0), []
     for k in window[:-1]:
         u, s, v = jnp.linalg.svd(rest.reshape(len(rest), k, -1), full_matrices=False)
@@ -198,7 +199,7 @@ def separate(kernel: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
     shapes = [[k if i == j else 1 for j in range(rank)] for i, k in enumerate(window)]
     factors = [v.T.reshape(*shape, -1) for v, shape in zip([*vectors, rest], shapes, strict=True)]
     error = _relative(target - math.prod(factors), target, tuple(range(rank))).reshape(pairs)
-    return tuple(f.reshape(*f.shape[:rank], *pairs).astype(kernel.dtype) for f in factors), error
+    return tuple(f.reshape(*f.shape[:rank], *pairs).astype(dtype) for f in factors), error
 
 
 @partial(jax.jit, static_argnames=("w1", "w2", "hidden", "starts"))
@@ -260,6 +261,12 @@ def _follower(target: jax.Array, first: jax.Array, window: tuple[int, ...]) -> j
     columns = compose_kernels(first, jnp.eye(unknowns, dtype=first.dtype).reshape(*window, hidden, unknowns))
     solution, *_ = jnp.linalg.lstsq(columns.reshape(-1, unknowns), target.reshape(-1, features))
     return solution.reshape(*window, hidden, features)
+
+
+def _wide(kernel: jax.Array) -> tuple[jax.Array, np.dtype]:
+    """The kernel in at least float32, and the dtype of what is made of it."""
+    dtype = kernel.dtype if jnp.issubdtype(kernel.dtype, jnp.floating) else np.dtype(np.float32)
+    return kernel.astype(np.promote_types(dtype, np.float32)), dtype
 
 
 def _relative(residual: jax.Array, target: jax.Array, axis: tuple[int, ...] | None = None) -> jax.Array:

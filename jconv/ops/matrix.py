@@ -18,7 +18,7 @@ __all__ = ["col2im", "conv_matrix"]
 
 def col2im(
     rows: jax.Array,
-    sizes: Sequence[int],
+    sizes: int | Sequence[int],
     kernel: int | Sequence[int],
     *,
     stride: int | Sequence[int] = 1,
@@ -34,7 +34,7 @@ def col2im(
 
     Args:
         rows: (N, *out, prod(kernel) * C), as `im2col` returns.
-        sizes: the spatial sizes of the image to make.
+        sizes: the spatial sizes of the image to make, an int for all axes or one for each.
         kernel, stride, padding, dilation: as they were given to `im2col`.
 
     Returns:
@@ -51,7 +51,7 @@ def col2im(
         Dumoulin & Visin 2016, arXiv:1603.07285, section 4.1.
     """
     rows = jnp.asarray(rows)
-    sizes = tuple(sizes)
+    sizes = (sizes,) * (rows.ndim - 2) if isinstance(sizes, int) else tuple(sizes)
     taps = math.prod(per_axis("kernel", kernel, len(sizes), least=1))
     window = axes(sizes, kernel, stride=stride, padding=padding, dilation=dilation)
     out = tuple(axis.output_size(n) for axis, n in zip(window, sizes, strict=True))
@@ -69,7 +69,7 @@ def col2im(
 
 def conv_matrix(
     kernel: jax.Array,
-    sizes: Sequence[int],
+    sizes: int | Sequence[int],
     *,
     stride: int | Sequence[int] = 1,
     padding: Padding = 0,
@@ -87,7 +87,7 @@ def conv_matrix(
 
     Args:
         kernel: (*window, C / groups, features).
-        sizes: the spatial sizes of x.
+        sizes: the spatial sizes of x, an int for all axes or one for each.
         stride, padding, dilation, groups: as in `jconv.conv`.
         sparse: return the weights that are present, and their indices, as `jax.experimental.sparse.BCOO`.
 
@@ -108,7 +108,8 @@ def conv_matrix(
         Dumoulin & Visin 2016, arXiv:1603.07285, section 4.1. LeCun et al. 1989, "Backpropagation Applied to Handwritten
         Zip Code Recognition", section 3: convolution as weight sharing.
     """
-    kernel, sizes = jnp.asarray(kernel), tuple(sizes)
+    kernel = jnp.asarray(kernel)
+    sizes = (sizes,) * (kernel.ndim - 2) if isinstance(sizes, int) else tuple(sizes)
     channels, features = kernel.shape[-2] * groups if kernel.ndim > 1 else 0, kernel.shape[-1]
     options = {"stride": stride, "padding": padding, "dilation": dilation}
     image = jax.ShapeDtypeStruct((1, *sizes, channels), np.promote_types(kernel.dtype, np.float32))

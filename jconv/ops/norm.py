@@ -27,7 +27,12 @@ def moments(x: jax.Array, *, axis_name: str | None = None) -> tuple[jax.Array, j
 
     Returns:
         mean (C,), variance (C,), and the number of elements each was taken over.
+
+    Raises:
+        ValueError: no elements.
     """
+    if 0 in x.shape:
+        raise ValueError(f"x: expected some elements to take mean and variance of, got shape {x.shape}")
     x = _wide(x)
     axes = tuple(range(x.ndim - 1))
     n = x.size // x.shape[-1]
@@ -69,6 +74,9 @@ def batch_norm(
     Returns:
         (..., C) in x's dtype.
 
+    Raises:
+        ValueError: one of these that has not one number for each channel.
+
     Example:
         >>> batch_norm(jnp.array([[1.0, 3.0]]), jnp.ones(2), jnp.ones(2), jnp.ones(2), jnp.zeros(2), eps=0.0)
         Array([[0., 2.]], dtype=float32)
@@ -77,7 +85,10 @@ def batch_norm(
         Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
     wide = _wide(x)
-    mean, var, scale, bias = (a.astype(wide.dtype) for a in (mean, var, scale, bias))
+    mean, var, scale, bias = (
+        _for_each_channel(name, a, x.shape[-1]).astype(wide.dtype)
+        for name, a in (("mean", mean), ("var", var), ("scale", scale), ("bias", bias))
+    )
     gain = scale * lax.rsqrt(var + eps)
     return (wide * gain + (bias - mean * gain)).astype(x.dtype)
 
@@ -125,6 +136,9 @@ def layer_norm(
     Returns:
         (N, ..., C) in x's dtype, computed in at least float32.
 
+    Raises:
+        ValueError: scale or bias that does not broadcast so.
+
     Example:
         >>> layer_norm(jnp.array([[1.0, 3.0]]), jnp.ones(2), jnp.zeros(2), eps=0.0)
         Array([[-1.,  1.]], dtype=float32)
@@ -133,6 +147,9 @@ def layer_norm(
         Ba, Kiros & Hinton 2016, arXiv:1607.06450; over the channels of each position as in Liu et al. 2022, "A ConvNet
         for the 2020s", arXiv:2201.03545, section 2.6.
     """
+    for name, a in (("scale", scale), ("bias", bias)):
+        if a.ndim >= x.ndim or any(n not in (1, m) for n, m in zip(a.shape[::-1], x.shape[::-1], strict=False)):
+            raise ValueError(f"{name}: expected ({x.shape[-1]},), or what broadcasts to {x.shape[1:]}, got {a.shape}")
     y = _standardized(x, tuple(range(1, x.ndim)) if spatial else (-1,), eps)
     return (y * scale.astype(y.dtype) + bias.astype(y.dtype)).astype(x.dtype)
 
@@ -152,7 +169,7 @@ def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, *, groups: int, 
         (N, ..., C) in x's dtype, computed in at least float32.
 
     Raises:
-        ValueError: groups that do not divide the channels.
+        ValueError: groups that do not divide the channels; scale or bias that has not one number for each.
 
     Example:
         >>> group_norm(jnp.array([[1.0, 3.0, 10.0, 20.0]]), jnp.ones(4), jnp.zeros(4), groups=2, eps=0.0)
@@ -166,6 +183,7 @@ def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, *, groups: int, 
             f"groups: expected a positive number that divides the {x.shape[-1]} channels of x, got {groups}"
         )
     grouped = x.reshape(*x.shape[:-1], groups, -1)
+    scale, bias = (_for_each_channel(n, a, x.shape[-1]) for n, a in (("scale", scale), ("bias", bias)))
     y = _standardized(grouped, (*range(1, x.ndim - 1), x.ndim), eps).reshape(x.shape)
     return (y * scale.astype(y.dtype) + bias.astype(y.dtype)).astype(x.dtype)
 
@@ -257,6 +275,9 @@ def fold_batch_norm(
     Returns:
         kernel and bias (features,) in their dtypes; the bias without one in the kernel's.
 
+    Raises:
+        ValueError: an array that has not one number for each feature.
+
     Example:
         >>> one, two = jnp.ones(1), 2 * jnp.ones(1)
         >>> fold_batch_norm(jnp.ones((1, 1, 1)), None, mean=two, var=one, scale=two, bias_bn=one, eps=0.0)
@@ -266,10 +287,18 @@ def fold_batch_norm(
         Jacob et al. 2017, "Quantization and training of neural networks for efficient integer-arithmetic-only
         inference", arXiv:1712.05877, section 3.2.
     """
-    bias = jnp.zeros(mean.shape, kernel.dtype) if bias is None else bias
+    bias = jnp.zeros(kernel.shape[-1:], kernel.dtype) if bias is None else bias
+    given = {"bias": bias, "mean": mean, "var": var, "scale": scale, "bias_bn": bias_bn}
+    bias, mean, var, scale, bias_bn = (_for_each_channel(name, a, kernel.shape[-1]) for name, a in given.items())
     gain = scale * lax.rsqrt(var + eps)
     new = _wide(kernel) * gain, (_wide(bias) - mean) * gain + bias_bn
     return new[0].astype(kernel.dtype), new[1].astype(bias.dtype)
+
+
+def _for_each_channel(name: str, a: jax.Array, channels: int) -> jax.Array:
+    if a.shape != (channels,):
+        raise ValueError(f"{name}: expected shape ({channels},), one number for each channel, got {a.shape}")
+    return a
 
 
 def _wide(x: jax.Array) -> jax.Array:

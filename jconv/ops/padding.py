@@ -13,12 +13,14 @@ LAYOUTS = {1: "(N, W, C)", 2: "(N, H, W, C)", 3: "(N, D, H, W, C)"}
 
 
 def check_input(x: jax.Array | jax.ShapeDtypeStruct) -> None:
-    """ValueError unless x is a batch of floating-point values with 1 to 3 spatial axes and a channel axis."""
+    """ValueError unless x is a batch of floating-point values with 1 to 3 spatial axes, none empty, and channels."""
     if len(x.shape) - 2 not in LAYOUTS:
         raise ValueError(
             f"x: expected {', '.join(LAYOUTS.values())}, got shape {x.shape}; "
             f"a single image needs a batch axis: x[None]"
         )
+    if 0 in x.shape[1:-1]:
+        raise ValueError(f"x: expected positive spatial sizes, got shape {x.shape}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x: expected a floating-point array, got {x.dtype}; cast it first: x.astype(jnp.float32)")
 

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Axis", "Padding", "axes", "bins", "per_axis", "transposed_axes"]
+__all__ = ["Axis", "Padding", "axes", "bins", "per_axis", "transposed_axes", "whole"]
 
 Padding = int | str | Sequence[int | tuple[int, int]] | None
 """What a user may write for padding; see `axes`."""
@@ -25,6 +25,7 @@ class Axis(NamedTuple):
     dilation: int = 1
     lo: int = 0
     hi: int = 0
+    """Padding; hi is negative where a transposed convolution has outputs that no window reaches."""
     over: int = 0
     """How far beyond the padding the last window reaches, if `ceil` has added it."""
 
@@ -64,6 +65,17 @@ class Axis(NamedTuple):
             last = min(m - 1, (n - 1 - offset) // self.stride)
             total += max(0, last - first + 1)
         return total
+
+
+def whole(name: str, value: Any, meaning: str) -> int:
+    """`value` as an int. ValueError unless it is a positive whole number, `meaning` what is expected of it."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"{name}: expected {meaning}, got {value!r}")
+    return number
 
 
 def per_axis(name: str, value: Any, rank: int, *, least: int) -> tuple[int, ...]:
@@ -142,19 +154,22 @@ def transposed_axes(
         sizes: the input's spatial sizes m.
         kernel, stride, dilation: an int for all axes, or one for each.
         padding: as in `axes`, but of names only "VALID" and "SAME", which makes `n = s m`.
-        output_padding: o, less than the stride: which of the s sizes that a convolution maps to m.
+        output_padding: o, less than the stride or the dilation. Below the stride it says which of the s sizes that a
+            convolution maps to m; each further stride is cut off the padding at the end, and beyond that it is zeros.
 
     Raises:
-        ValueError: as in `axes`; an output_padding that is not less than the stride.
+        ValueError: as in `axes`; an output_padding that is less than neither.
     """
     rank = len(sizes)
     k = per_axis("kernel", kernel, rank, least=1)
     s = per_axis("stride", stride, rank, least=1)
     d = per_axis("dilation", dilation, rank, least=1)
     extra = per_axis("output_padding", output_padding, rank, least=0)
-    for o, each in zip(extra, s, strict=True):
-        if o >= each:
-            raise ValueError(f"output_padding: expected less than the stride, {each}, got {output_padding!r}")
+    for o, most in zip(extra, map(max, s, d), strict=True):
+        if o >= most:
+            raise ValueError(
+                f"output_padding: expected less than the stride or the dilation, {most}, got {output_padding!r}"
+            )
     window, out = [], []
     for i, m in enumerate(sizes):
         axis = Axis(k[i], s[i], d[i])
@@ -165,7 +180,7 @@ def transposed_axes(
             raise ValueError(f"padding: expected an int, pairs, None, 'SAME' or 'VALID', got {padding!r}")
         else:
             lo, hi = _pad(padding, i, rank, m, axis)
-            axis = axis._replace(lo=lo, hi=hi)
+            axis, o = axis._replace(lo=lo, hi=hi - o // axis.stride * axis.stride), o % axis.stride
         n = (m - 1) * axis.stride + axis.extent - axis.lo - axis.hi + o
         if n < 1:
             raise ValueError(

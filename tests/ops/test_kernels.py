@@ -238,6 +238,15 @@ def test_three_axes_separate_exactly_or_nearly(rng: np.random.Generator) -> None
     np.testing.assert_allclose(error[0, 1], left / np.linalg.norm(kernel[..., 0, 1]), rtol=1e-4)
 
 
+def test_kernels_of_whole_numbers_have_factors_that_are_not() -> None:
+    sobel = jnp.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]])
+    (column, row), _ = separate(sobel)
+    np.testing.assert_allclose(column * row, sobel, atol=1e-6)
+    (first, second), error = factor_kernel(sobel[..., None, None], window=2, hidden=4, key=jax.random.key(0))
+    np.testing.assert_allclose(compose_kernels(first, second)[..., 0, 0], sobel, atol=1e-4)
+    assert (column.dtype, first.dtype, error < 1e-4) == (jnp.float32, jnp.float32, True)
+
+
 def test_separating_in_half_precision(rng: np.random.Generator) -> None:
     kernel = jnp.float32(rng.normal(size=(3, 3)))
     (column, row), error = separate(kernel.astype(jnp.bfloat16))

@@ -223,3 +223,9 @@ def test_a_matrix_has_the_errors_of_the_convolution() -> None:
         conv_matrix(jnp.zeros((3, 1, 3)), (5,), groups=2)
     with pytest.raises(ValueError, match=r"CIRCULAR can take at most 1 elements"):
         conv_matrix(jnp.zeros((5, 1, 1)), (1,), padding="circular")
+
+
+def test_an_int_is_every_size(rng: np.random.Generator) -> None:
+    kernel, rows = jnp.float32(rng.normal(size=(3, 3, 2, 2))), jnp.float32(rng.normal(size=(1, 3, 3, 18)))
+    np.testing.assert_array_equal(conv_matrix(kernel, 5), conv_matrix(kernel, (5, 5)))
+    np.testing.assert_array_equal(col2im(rows, 5, 3), col2im(rows, (5, 5), 3))

@@ -305,3 +305,23 @@ def test_groups_that_do_not_divide_the_channels() -> None:
     for groups in (0, 3):
         with pytest.raises(ValueError, match=rf"groups: expected .* divides the 4 channels of x, got {groups}"):
             group_norm(jnp.zeros((2, 4)), jnp.ones(4), jnp.zeros(4), groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("f", "message"),
+    [
+        (lambda x, one, two: batch_norm(x, one, two, two, two), r"mean: expected shape \(2,\), one number for each"),
+        (lambda x, one, two: batch_norm(x, two, two, two, one), r"bias: expected shape \(2,\)"),
+        (
+            lambda x, one, two: layer_norm(x, jnp.ones(3), two),
+            r"scale: expected \(2,\), or what broadcasts to \(3, 2\)",
+        ),
+        (lambda x, one, two: layer_norm(x, two, jnp.ones((4, 3, 2))), r"bias: expected \(2,\).*got \(4, 3, 2\)"),
+        (lambda x, one, two: group_norm(x, two, one, groups=2), r"bias: expected shape \(2,\)"),
+        (lambda x, one, two: fold_batch_norm(x, None, two, one, two, two), r"var: expected shape \(2,\)"),
+        (lambda x, one, two: moments(x[:0]), r"x: expected some elements to take mean and variance of, got shape"),
+    ],
+)
+def test_errors_say_what_was_expected(f: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        f(jnp.ones((4, 3, 2)), jnp.ones(1), jnp.ones(2))
