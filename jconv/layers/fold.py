@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from jconv.layers.base import Composite, Layer, Params, Run, State
 from jconv.layers.norm import BatchNorm
-from jconv.layers.parametric import Conv, Linear
+from jconv.layers.parametric import Conv, ConvTranspose, Linear
 from jconv.layers.simple import Identity
+from jconv.ops.lowerings.taps import swapped
 from jconv.ops.norm import fold_batch_norm
 
 __all__ = ["fold"]
@@ -27,7 +28,7 @@ def fold(
 
     "Directly followed" is found, not guessed from names: the network is traced with each layer as one call, and a pair
     is folded where the BatchNorm's input is the convolution's output, nothing else uses that output, and each of the
-    two is called once. A `Linear` counts as a convolution. All other layers keep their paths.
+    two is called once. `ConvTranspose` and `Linear` count as convolutions. All other layers keep their paths.
 
     Args:
         model: a network. Of a single layer nothing can be folded.
@@ -67,7 +68,11 @@ def fold(
         else:
             edits[conv.route] = dataclasses.replace(conv.layer, bias=True)
         numbers = (statistics.pop("mean"), statistics.pop("var"), affine.pop("scale"), affine.pop("bias"))
+        if isinstance(conv.layer, ConvTranspose):  # its features are not the kernel's last axis
+            kernel = swapped(kernel, conv.layer.groups)
         at["kernel"], at["bias"] = _folded(kernel, at.get("bias"), *numbers, eps=norm.layer.eps)
+        if isinstance(conv.layer, ConvTranspose):
+            at["kernel"] = swapped(at["kernel"], conv.layer.groups)
         edits[norm.route] = Identity()
     return _edited(model, (), edits), _without_empty(params), _without_empty(state)
 
@@ -96,7 +101,7 @@ def _pairs(
             of, before = id(eqn.invars[0]), made.get(id(eqn.invars[0]))
             made[id(eqn.outvars[0])] = call
             once = before and times[before.path] == times[call.path] == uses[of] == 1
-            if before and once and _is(before.layer, Conv, Linear) and _is(call.layer, BatchNorm):
+            if before and once and _is(before.layer, Conv, ConvTranspose, Linear) and _is(call.layer, BatchNorm):
                 yield before, call
 
 

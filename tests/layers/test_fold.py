@@ -13,6 +13,7 @@ from jconv.layers import (
     BatchNorm,
     Composite,
     Conv,
+    ConvTranspose,
     GlobalAvgPool,
     Identity,
     Layer,
@@ -95,6 +96,8 @@ PAIRS: dict[str, tuple[Composite, tuple[int, ...]]] = {
     "in branches": (
         Residual(Sequential(conv1=Conv(4, 3), bn1=BatchNorm()), Sequential(Conv(4, 1), BatchNorm())), SHAPE,
     ),
+    "transposed": (Sequential(ConvTranspose(6, 4, stride=2), BatchNorm(), Conv(4, 1), BatchNorm()), SHAPE),
+    "transposed, in groups": (Sequential(ConvTranspose(6, 3, groups=2, bias=False), BatchNorm()), SHAPE),
     "side by side": (Parallel(Sequential(Conv(4, 3), BatchNorm()), Conv(3, 1)), SHAPE),
 }  # fmt: skip
 
