@@ -23,6 +23,7 @@ import numpy as np
 import jconv
 from benchmarks.report import machine, optional, table, times
 from benchmarks.shapes import SHAPES, Shape
+from jconv.ops.choose import takes
 from jconv.ops.lowerings import LOWERINGS, SLOTS, Form
 from jconv.ops.trilinear import solve
 from jconv.ops.window import axes
@@ -31,8 +32,8 @@ torch = optional("torch")
 Run = Callable[[], Any]
 HERE = Path(__file__).parent
 TABLE = HERE.parent / "jconv/ops/cpu.json"
-CANDIDATES = ("lax", "chunked", "kn2row", "winograd", "space_to_depth")
-"""For `auto`, of dense convolutions. im2col needs too much memory, and winograd4 rounds worse than lax."""
+CANDIDATES = ("lax", "im2col", "chunked", "shift", "kn2row", "winograd", "space_to_depth")
+"""For `auto`, of dense convolutions whose windows overlap. winograd4 rounds worse than lax."""
 UNROLLED = ("im2col", "kn2row", "shift")
 """Lowerings with a step for each element of a window: of hundreds, they take minutes to compile."""
 
@@ -43,23 +44,28 @@ def form_of(s: Shape) -> Form:
     return Form(sizes, axes(sizes, s.kernel, stride=s.stride, dilation=s.dilation), s.groups)
 
 
-def arrays_of(s: Shape) -> dict[str, jax.Array]:
+def arrays_of(s: Shape, dtype: str = "float32") -> dict[str, jax.Array]:
     """Random x, kernel and y."""
     rng = np.random.default_rng(0)
     x = (s.batch, *(s.size,) * s.rank, s.channels)
     kernel = (*(s.kernel,) * s.rank, s.channels // s.groups, s.features)
     y = form_of(s).shape("y", x, kernel)
     made = zip(SLOTS, (x, kernel, y), strict=True)
-    return {slot: jax.device_put(rng.standard_normal(shape, np.float32)) for slot, shape in made}
+    return {slot: jax.device_put(rng.standard_normal(shape, np.float32)).astype(dtype) for slot, shape in made}
 
 
-def tune() -> None:
-    """Measure every candidate for every slot of the dense shapes, and write the table."""
+def tune(match: str) -> None:
+    """Measure every candidate for every slot of the dense shapes with this in their names, and write the table."""
+    known = {row["shape"]: row for row in json.loads(TABLE.read_text())["rows"]}
     rows = []
     for s in SHAPES:
-        if s.groups > 1 or s.kernel == 1:
+        form = form_of(s)
+        if s.groups > 1 or not LOWERINGS["matmul"].fits(form, s.channels, s.features):
             continue
-        form, arrays = form_of(s), arrays_of(s)
+        if match not in f"{s.kind} {s}":
+            rows += [known[str(s)]] if str(s) in known else []
+            continue
+        arrays = arrays_of(s)
         row: dict[str, Any] = {"shape": str(s)}
         row["of"] = {
             "sizes": form.sizes, "window": form.window, "groups": form.groups,
@@ -67,7 +73,7 @@ def tune() -> None:
         }  # fmt: skip
         for slot in ("y", "x", "kernel"):
             given = {k: v for k, v in arrays.items() if k != slot}
-            names = [n for n in CANDIDATES if not LOWERINGS[n].fits(form, s.channels, s.features)]
+            names = [n for n in CANDIDATES if takes(n, form, s.channels, s.features)]
             names = [n for n in names if (slot, n) != ("kernel", "kn2row")]  # which is chunked's
             runs = [partial(jax.jit(partial(solve, slot, form, n)), **given) for n in names]
             found = times(*runs, repeats=9, budget=1.0)
@@ -130,14 +136,14 @@ def by_torch(s: Shape, arrays: dict[str, jax.Array]) -> Way | None:
     if torch is None or s.rank == 3:
         return None
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    form, rank = form_of(s), s.rank
+    form, rank, dtype = form_of(s), s.rank, getattr(torch, arrays["x"].dtype.name)
     first = (0, rank + 1, *range(1, rank + 1))
 
     def images(a: jax.Array) -> Any:
-        return torch.from_numpy(np.array(a)).permute(first)
+        return torch.from_numpy(np.array(a, np.float32)).to(dtype).permute(first)
 
     x, y = images(arrays["x"]), images(arrays["y"])
-    kernel = torch.from_numpy(np.array(arrays["kernel"])).permute(rank + 1, rank, *range(rank))
+    kernel = torch.from_numpy(np.array(arrays["kernel"], np.float32)).to(dtype).permute(rank + 1, rank, *range(rank))
     kernel = kernel.contiguous(memory_format=torch.channels_last) if rank == 2 else kernel.contiguous()
     f = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d}[rank]
     options = {"stride": s.stride, "padding": form.window[0].lo, "dilation": s.dilation, "groups": s.groups}
@@ -154,9 +160,9 @@ def by_torch(s: Shape, arrays: dict[str, jax.Array]) -> Way | None:
     return Way(forward, both)
 
 
-def measure(s: Shape) -> dict[str, tuple[float, float, int | None]]:
+def measure(s: Shape, dtype: str) -> dict[str, tuple[float, float, int | None]]:
     """Seconds forward and with gradients, and bytes, of every way."""
-    arrays, form = arrays_of(s), form_of(s)
+    arrays, form = arrays_of(s, dtype), form_of(s)
     conv = partial(
         jconv.conv, stride=s.stride, padding=[(a.lo, a.hi) for a in form.window], dilation=s.dilation, groups=s.groups
     )
@@ -185,19 +191,22 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--match", default="", help="only the convolutions whose kind or name has this in it")
-    parser.add_argument("--tune", action="store_true", help="write the table that auto chooses from")
+    parser.add_argument("--dtype", default="float32", help="float32, which is what conv.md has, or bfloat16")
+    parser.add_argument(
+        "--tune", action="store_true", help="write the table that auto chooses from; the rest of it stays"
+    )
     options = parser.parse_args()
     if options.tune:
-        return tune()
+        return tune(options.match)
     found = {}
     for s in SHAPES:
         if options.match in f"{s.kind} {s}":
-            found[s] = measure(s)
+            found[s] = measure(s, options.dtype)
             each = (f"{n} {1e3 * f:.2f} {1e3 * b:.2f}" for n, (f, b, _) in found[s].items())
             print(s, *each, sep=" | ", file=sys.stderr, flush=True)
-    text = report(found)
+    text = report(found, options.dtype)
     print(text)
-    if not options.match:
+    if not options.match and options.dtype == "float32":
         (HERE / "conv.md").write_text(text)
         draw(found)
 
@@ -205,7 +214,7 @@ def main() -> None:
 Found = dict[Shape, dict[str, tuple[float, float, int | None]]]
 
 
-def report(found: Found) -> str:
+def report(found: Found, dtype: str) -> str:
     """Two tables in Markdown: each convolution, and each kind of them."""
     others = [n for n in (*LOWERINGS, "Linen", "NNX", "torch") if n != "lax"]
     head = ["convolution", "lax", "auto", "auto / lax", "with gradients: lax", "auto", "auto / lax"]
@@ -229,8 +238,8 @@ def report(found: Found) -> str:
     return f"""# Convolutions
 
 `python -m benchmarks.conv` wrote this. {machine()}{f", torch {torch.__version__}" if torch else ""}.
-float32, least of at most 101 turns for auto and lax, 11 for the others. Milliseconds, and how many times faster:
-"auto / lax" is lax's time over auto's.
+{dtype}, least of at most 101 turns for auto and lax, 11 for the others. Milliseconds, and how many times faster:
+"auto / lax" is lax's time over auto's, and so for the others, with gradients where nothing else is said.
 "With gradients" is forward and both gradients. Memory is arguments, results and temporaries, with gradients.
 
 {table(means, summary)}

@@ -1,9 +1,9 @@
 """Which lowering a convolution takes where the user leaves the choice: a rule on its shape, and a measured table.
 
-The rule, on a CPU: a 1×1 window is a matmul; a window of many more multiply-adds than its Fourier transform has
-operations is that; one channel a group is a sum of shifts; groups are im2col in chunks; and a dense convolution takes
-what was fastest for the most similar one that was measured, for each of y, x and kernel on its own. Elsewhere XLA's own
-convolution is the vendor's library. `python -m benchmarks.conv --tune` measures the table.
+The rule, on a CPU: windows that do not overlap, above all 1×1, are a matmul; a window of many more multiply-adds than
+its Fourier transform has operations is that; one channel a group is a sum of shifts; groups are im2col in chunks; and a
+dense convolution takes what was fastest for the most similar one that was measured, for each of y, x and kernel on its
+own. Elsewhere XLA's own convolution is the vendor's library. `python -m benchmarks.conv --tune` measures the table.
 """
 
 import functools
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from jconv.ops.lowerings import LOWERINGS, Form, fft
 from jconv.ops.window import Axis
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Choice", "choose", "takes"]
 
 FAVOUR = {"lax": 1 / 1.1, "winograd": 1.1}
 """What a measured time counts for: where others save less than a tenth, XLA's own convolution is the simpler program; a
@@ -23,10 +23,16 @@ filter of Winograd's reads a kernel made larger and takes a second to compile, s
 LEAST = {"winograd": 1.0}  # ms
 DEPTHWISE = {"y": 1.6, "x": 1.6, "kernel": 0.8}
 OTHERS = {"y": 8.0, "x": 8.0, "kernel": 9.0}
+LARGE = {"y": 6.0, "x": 2.0, "kernel": 2.0}
 """From how many multiply-adds in the window for an operation of its Fourier transform the latter is faster, by slot.
-The matmuls of a dense convolution are fast, the sums of shifts of a depthwise one are not, least of all over positions.
-`python -m benchmarks.conv --match large` measures around these numbers."""
+The matmuls of a dense convolution are fast, the sums of shifts of a depthwise one are not, least of all over positions;
+of a window of more than `MANY` taps XLA's own gradients are slow. `python -m benchmarks.conv --match large` measures
+around these numbers."""
 ROOM = 1 << 30  # bytes that transforms may take
+MANY = 121
+"""Taps that a lowering with a step for each may have: of some hundreds it takes minutes to compile, and of more than
+these XLA no longer makes one loop."""
+PATCHES = 4  # times y's size, that all patches at once may have: those of few channels are read in one piece
 
 
 class Choice(NamedTuple):
@@ -46,29 +52,44 @@ def choose(platform: str, slot: str, form: Form, batch: int, channels: int, feat
     """
     if platform != "cpu":
         return Choice("lax", f"on {platform} XLA's own convolution is the vendor's library")
+    if 0 in (batch, channels, features):
+        return Choice("lax", "there is nothing to compute")
+    if not all(isinstance(n, int) for n in form.sizes):
+        return Choice("lax", "the image has no size yet, so its windows cannot be counted")
     if not LOWERINGS["matmul"].fits(form, channels, features):
-        return Choice("matmul", "a window of one element is a matrix product")
-    if (gain := _fourier(form, batch, channels, features)) >= (DEPTHWISE if form.groups == channels else OTHERS)[slot]:
+        return Choice("matmul", "windows that do not overlap are the rows of a matrix product")
+    depthwise = form.groups == channels and (channels > 1 or features == 1)  # one channel to many is a dense stem
+    gain = _fourier(form, batch, channels, features)
+    if gain >= (DEPTHWISE if depthwise else OTHERS if form.taps <= MANY else LARGE)[slot]:
         return Choice("fft", f"a window of {form.taps} has {gain:.1f} multiply-adds for an operation of its transform")
-    if not LOWERINGS["shift"].fits(form, channels, features):
+    if form.taps > MANY and form.groups > 1:
+        return Choice("fft" if gain else "lax", f"the {form.taps} shifts of other lowerings take minutes to compile")
+    if depthwise and form.taps <= MANY:
         return Choice("shift", "with one channel a group there is no sum over channels, so a matmul has nothing to do")
     if form.groups > 1:
         return Choice("chunked", "groups are one batched matmul over patches that stay in cache")
     if not isinstance(batch, int):
         return Choice("lax", "the batch has no size yet, so it cannot be cut into chunks")
     here = _place(form, batch, channels, features)
-    near = min(_measured(), key=lambda row: math.dist(row["place"], here), default=None)
-    if near is None:
-        return Choice("chunked", "nothing was measured")
-    times = {n: ms for n, ms in near[slot].items() if not LOWERINGS[n].fits(form, channels, features)}
+    near = min(_measured(), key=lambda row: math.dist(row["place"], here))
+    times = {n: ms for n, ms in near[slot].items() if takes(n, form, channels, features)}
     best = min(times, key=lambda name: times[name] * FAVOUR.get(name, 1) + LEAST.get(name, 0))
     table = ", ".join(f"{name} {ms:.3g} ms" for name, ms in sorted(times.items(), key=lambda pair: pair[1]))
-    return Choice(best, f"measured on {near['shape']}: {table}")
+    faster = min(times, key=lambda name: times[name])
+    why = "" if faster == best else f"; {faster} saves too little for its larger program"
+    return Choice(best, f"measured on {near['shape']}: {table}{why}")
+
+
+def takes(name: str, form: Form, channels: int, features: int) -> bool:
+    """Whether a lowering is for this form, compiles in seconds, and makes no patches much larger than y."""
+    steps = {"lax": 1, "winograd": 1, "space_to_depth": form.taps / form.window[-1].stride}.get(name, form.taps)
+    large = name == "im2col" and form.taps * channels > PATCHES * features
+    return steps <= MANY and not large and not LOWERINGS[name].fits(form, channels, features)
 
 
 def _fourier(form: Form, batch: int, channels: int, features: int) -> float:
     """Multiply-adds in the windows for each operation of a Fourier transform; 0 where there can be none."""
-    if LOWERINGS["fft"].fits(form, channels, features) or not isinstance(batch, int):
+    if not isinstance(batch, int):
         return 0.0
     work = fft.work(form, batch, channels, features)
     direct = batch * math.prod(form.out) * form.taps * channels * features // form.groups

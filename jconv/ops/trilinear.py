@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -18,7 +19,10 @@ from jax.interpreters import ad, batching, mlir
 from jconv.ops.choose import choose
 from jconv.ops.lowerings import LOWERINGS, SLOTS, Form
 
-__all__ = ["conv_p", "solve"]
+__all__ = ["PLATFORMS", "conv_p", "solve"]
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+"""As JAX names what a program is lowered for."""
 
 conv_p = Primitive("jconv_conv")
 
@@ -49,11 +53,19 @@ def _varying(a: jax.Array) -> frozenset[str]:
 
 def compute(first: jax.Array, second: jax.Array, *, slot: str, form: Form, lowering: str, platform: str) -> jax.Array:
     """The open slot in terms of JAX's own operations."""
-    if lowering == "auto":
-        given = dict(zip((s for s in SLOTS if s != slot), (first.shape, second.shape), strict=True))
-        given[slot] = form.shape(slot, first.shape, second.shape)
-        lowering, _ = choose(platform, slot, form, given["x"][0], given["x"][-1], given["y"][-1])
+    if lowering == "auto" or 0 in (*first.shape, *second.shape):
+        lowering, _ = choose(platform, slot, form, *_counts(slot, form, first, second))
+        if platform == "cpu":  # which multiplies narrow numbers slowly, and adds them up in float32 anyway
+            dtype, wide = first.dtype, np.promote_types(first.dtype, np.float32)
+            return getattr(LOWERINGS[lowering], slot)(first.astype(wide), second.astype(wide), form).astype(dtype)
     return getattr(LOWERINGS[lowering], slot)(first, second, form)
+
+
+def _counts(slot: str, form: Form, first: jax.Array, second: jax.Array) -> tuple[int, int, int]:
+    """Batch, channels and features of a form with this slot open."""
+    shapes = dict(zip((s for s in SLOTS if s != slot), (first.shape, second.shape), strict=True))
+    shapes[slot] = form.shape(slot, first.shape, second.shape)
+    return shapes["x"][0], shapes["x"][-1], shapes["y"][-1]
 
 
 @conv_p.def_abstract_eval
@@ -73,7 +85,7 @@ def _(first: jax.Array, second: jax.Array, *, slot: str, form: Form, lowering: s
     return _compiled(slot, form, lowering)(first, second)
 
 
-for each in ("cpu", "cuda", "rocm", "tpu", None):
+for each in (*PLATFORMS, None):
     rule = mlir.lower_fun(functools.partial(compute, platform=each or "this platform"), multiple_results=False)
     mlir.register_lowering(conv_p, rule, platform=each)
 
@@ -107,7 +119,11 @@ def _batched(operands: Any, axes: Any, *, slot: str, form: Form, lowering: str) 
     for name, a in given.items():
         many = jnp.moveaxis(a, mapped[name], -2) if name in mapped else jnp.repeat(a[..., None, :], size, axis=-2)
         given[name] = many.reshape(*many.shape[:-2], math.prod(many.shape[-2:]))
-    out = solve(slot, form._replace(groups=form.groups * size), lowering, **given)
+    form = form._replace(groups=form.groups * size)
+    _, *counts = _counts(slot, form, *given.values())
+    if lowering != "auto" and LOWERINGS[lowering].fits(form, *counts):
+        lowering = "auto"  # of one group, it is not for many
+    out = solve(slot, form, lowering, **given)
     return out.reshape(*out.shape[:-1], size, -1), out.ndim - 1
 
 

@@ -121,5 +121,5 @@ def sum_over_batch(
     def at(i: jax.Array) -> jax.Array:
         return block(cut.part(x, i, cut.step, cut.height), cut.part(y, i, tall, tall), cut.first[0])
 
-    zero = lax.full_like(x, 0, np.promote_types(x.dtype, np.float32), jax.eval_shape(at, jnp.int32(0)).shape)
+    zero = lax.full_like(x, 0, np.promote_types(x.dtype, np.float32), jax.eval_shape(at, 0).shape)
     return lax.fori_loop(0, cut.chunks * cut.bands, lambda i, total: total + at(i), zero)

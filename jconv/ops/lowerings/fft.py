@@ -3,6 +3,7 @@
     y = F⁻¹(F(x) · conj(F(kernel)))
 
 Its time hardly depends on the kernel's size. Circular, over just enough zeros that what wraps round meets only those.
+With a stride, some of it is thrown away.
 Its rounding is that of the largest values everywhere, and small where a window has many elements; what is not finite
 spreads over its whole image.
 
@@ -40,7 +41,8 @@ def forward(x: jax.Array, kernel: jax.Array, form: Form) -> jax.Array:
         y = jnp.einsum("ngc...,cgf...->ngf...", a, b).reshape(len(x), -1, *shape)
     y = jnp.fft.irfftn(y, lengths, spatial)
     y = jnp.roll(y, [a.lo for a in form.window], spatial)
-    y = lax.slice(y, [0] * y.ndim, [*y.shape[:2], *form.out])
+    ends = [(m - 1) * a.stride + 1 for a, m in zip(form.window, form.out, strict=True)]
+    y = lax.slice(y, [0] * y.ndim, [*y.shape[:2], *ends], [1, 1, *(a.stride for a in form.window)])
     return jnp.moveaxis(y, 1, -1).astype(x.dtype)
 
 
@@ -60,18 +62,14 @@ def work(form: Form, batch: int, channels: int, features: int) -> Work:
     return Work(images * 2.5 * n * math.log2(n), 2 * n * batch * kernels, 4 * n * images)
 
 
-def fits(form: Form, channels: int, features: int) -> str:
-    """Only convolutions of stride 1."""
-    del channels, features
-    return "" if all(a.stride == 1 for a in form.window) else f"stride 1, got {form}"
-
-
-LOWERING = Lowering(forward, *transposed(forward), fits)
+LOWERING = Lowering(forward, *transposed(forward), fits=lambda form, channels, features: "")
 
 
 def _length(axis: Axis, n: int) -> int:
     """The least length without a prime factor above 5 over which y wraps round zeros only."""
-    least = max(n + max(axis.lo, axis.hi, 0), (axis.kernel - 1) * axis.dilation + 1, axis.output_size(n))
+    least = max(
+        n + max(axis.lo, axis.hi, 0), (axis.kernel - 1) * axis.dilation + 1, (axis.output_size(n) - 1) * axis.stride + 1
+    )
     return next(m for m in range(least, 2 * least + 1) if _smooth(m))
 
 

@@ -19,7 +19,7 @@ __all__ = ["LOWERING", "forward", "im2col", "patches"]
 
 def patches(x: jax.Array, window: tuple[Axis, ...]) -> jax.Array:
     """Every window of x: (N, *out, taps, C), taps in row-major order; a tap is one strided slice of the padded x."""
-    x = jnp.pad(x, [(0, 0), *((a.lo, a.hi) for a in window), (0, 0)])
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((a.lo, a.hi, 0) for a in window), (0, 0, 0)])
     out = [a.output_size(n - a.lo - a.hi) for a, n in zip(window, x.shape[1:-1], strict=True)]
     strides = (1, *(a.stride for a in window), 1)
 
