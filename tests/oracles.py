@@ -4,7 +4,7 @@ A window here is explicit: pairs (lo, hi) of padding, and one number for each sp
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +19,8 @@ class Window(NamedTuple):
     stride: tuple[int, ...]
     pads: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
+    mode: str = "constant"
+    """What the border is filled with, as numpy names it."""
 
     def starts(self, axis: int, n: int) -> range:
         """Where on an axis of n, padded, each window starts: wherever its last tap is still inside."""
@@ -43,10 +45,21 @@ def pad(x: Array, pads: tuple[tuple[int, int], ...], mode: str = "constant", fil
     return np.pad(np.asarray(x, np.float64), [(0, 0), *pads, (0, 0)], mode, **options)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
+def unpad(padded: Array, sizes: tuple[int, ...], w: Window) -> Array:
+    """The adjoint of `pad`: what lies on the border is added where it was taken from."""
+    for axis, (n, (lo, hi)) in enumerate(zip(sizes, w.pads, strict=True), start=1):
+        inside = np.zeros((*padded.shape[:axis], n, *padded.shape[axis + 1 :]))
+        where = np.arange(-lo, n + hi) if w.mode == "constant" else np.pad(np.arange(n), (lo, hi), w.mode)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        taken = (where >= 0) & (where < n)
+        np.add.at(inside, (*[slice(None)] * axis, where[taken]), np.compress(taken, padded, axis))  # pyright: ignore[reportArgumentType]
+        padded = inside
+    return padded
+
+
 def conv(x: Array, kernel: Array, w: Window, groups: int = 1) -> Array:
     """The convolution, tap by tap and group by group."""
     sizes = x.shape[1:-1]
-    padded, kernel = pad(x, w.pads), np.asarray(kernel, np.float64)
+    padded, kernel = pad(x, w.pads, w.mode), np.asarray(kernel, np.float64)
     y = np.zeros((x.shape[0], *w.out(sizes), kernel.shape[-1]))
     for tap, where in w.taps(sizes):
         for c, f in blocks(x.shape[-1], kernel.shape[-1], groups):
@@ -57,7 +70,7 @@ def conv(x: Array, kernel: Array, w: Window, groups: int = 1) -> Array:
 def conv_gradients(x: Array, kernel: Array, dy: Array, w: Window, groups: int = 1) -> tuple[Array, Array]:
     """d sum(y * dy) / dx and / dkernel: what each product in `conv` hands back."""
     sizes = x.shape[1:-1]
-    padded, kernel, dy = pad(x, w.pads), np.asarray(kernel, np.float64), np.asarray(dy, np.float64)
+    padded, kernel, dy = pad(x, w.pads, w.mode), np.asarray(kernel, np.float64), np.asarray(dy, np.float64)
     dpadded, dkernel = np.zeros_like(padded), np.zeros_like(kernel)
     for tap, where in w.taps(sizes):
         for c, f in blocks(x.shape[-1], kernel.shape[-1], groups):
@@ -66,8 +79,7 @@ def conv_gradients(x: Array, kernel: Array, dy: Array, w: Window, groups: int = 
             dpadded[where] += back  # a tap meets no element twice
             meets = padded[where][..., c].reshape(-1, kernel.shape[-2])
             dkernel[tap][:, f] = meets.T @ dy[..., f].reshape(len(meets), -1)
-    inside = [slice(lo, lo + n) for (lo, _), n in zip(w.pads, sizes, strict=True)]
-    return dpadded[:, *inside], dkernel
+    return unpad(dpadded, sizes, w), dkernel
 
 
 def blocks(channels: int, features: int, groups: int) -> Iterator[tuple[slice, slice]]:
@@ -113,13 +125,28 @@ def _windows(n: int, kernel: int, stride: int, dilation: int) -> int:
     return len(range(0, n - (kernel - 1) * dilation, stride))
 
 
+NAMED = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
+PADDINGS = ("SAME", "SAME_LOWER", "VALID", "CAUSAL", *NAMED, None, 2)
+
+
+def named_pads(padding: str | int | None, n: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """(lo, hi) of a padding that is no pairs, along an axis of n."""
+    reach, same = (kernel - 1) * dilation, same_pads(n, kernel, stride, dilation)
+    pads = {"SAME": same, "SAME_LOWER": same[::-1], "VALID": (0, 0), "CAUSAL": (reach, 0), "CIRCULAR": same}
+    return {**pads, "REFLECT": same, None: (reach // 2, reach // 2), 2: (2, 2)}[padding]
+
+
 class Case(NamedTuple):
-    """One configuration of a convolution: shapes, window, groups."""
+    """One configuration of a convolution: shapes, window, groups; how the padding is spelled, if not as pairs."""
 
     x: tuple[int, ...]
     kernel: tuple[int, ...]
     window: Window
     groups: int
+    padding: Any = "pairs"
+    flip: bool = False
+    transposed: bool = False
+    """Reach the three arrays by way of the transposed convolution."""
 
 
 ROUNDING = {"winograd4": 16}
@@ -139,6 +166,8 @@ def random_case(rng: np.random.Generator) -> Case:
     kernel, stride, dilation = draw(1, {1: 5, 2: 3, 3: 2}[rank]), draw(1, 3), draw(1, 3)
     if groups == 1 and rng.random() < 0.2:  # the commonest of all
         kernel, stride, dilation = (3,) * rank, (1,) * rank, (1,) * rank
+    if groups == 1 and rng.random() < 0.1:  # windows that do not overlap
+        stride, dilation = kernel, (1,) * rank
     pads = tuple(zip(draw(0, 3), draw(0, 3), strict=True))
     least = [(k - 1) * d + 1 - sum(p) for k, d, p in zip(kernel, dilation, pads, strict=True)]
     sizes = tuple(max(1, n) + extra for n, extra in zip(least, draw(0, {1: 9, 2: 5, 3: 2}[rank]), strict=True))
@@ -149,3 +178,19 @@ def random_case(rng: np.random.Generator) -> Case:
         Window(kernel, stride, pads, dilation),
         groups,
     )
+
+
+def varied(rng: np.random.Generator, case: Case) -> Case:
+    """The case as it is, or with its padding by name, its kernel turned round, or as a transposed convolution."""
+    w, kind = case.window, rng.choice(["plain", "plain", "named", "transposed"])
+    if kind == "transposed":
+        return case._replace(transposed=True)
+    case = case._replace(flip=bool(rng.random() < 0.2))
+    if kind == "plain":
+        return case
+    padding = PADDINGS[rng.integers(len(PADDINGS))]
+    settings = list(zip(case.x[1:-1], w.kernel, w.stride, w.dilation, strict=True))
+    sizes = [max(n, (k - 1) * d + 1) for n, k, _, d in settings]
+    pads = tuple(named_pads(padding, n, *rest) for n, (_, *rest) in zip(sizes, settings, strict=True))
+    window = w._replace(pads=pads, mode=NAMED.get(str(padding), "constant"))
+    return case._replace(x=(case.x[0], *sizes, case.x[-1]), window=window, padding=padding)

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from jax import export
 
-from jconv import conv
+from jconv import conv, conv_transpose
 from jconv.ops import im2col
 from jconv.ops.lowerings import LOWERINGS, chunks
 from tests import oracles
 from tests.catalogue import fast_jit
-from tests.oracles import Case, Window, random_case
+from tests.oracles import Case, Window, random_case, varied
 
-ANY = ("lax", "im2col", "chunked", "kn2row", "auto")  # those that take every convolution
+ANY = ("lax", "im2col", "chunked", "kn2row", "auto")  # those that take every convolution, and fft
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 5e-5}  # float32, sums of at most some hundred products
 
 Numbers = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -28,7 +28,7 @@ def lowerings(case: Case) -> list[str]:
     """The lowerings that take this case."""
     depthwise = case.groups == case.x[-1]
     w, dense = case.window, case.groups == 1
-    matmul = dense and set(w.kernel) == {1}
+    matmul = dense and all(k == 1 or (k, d) == (s, 1) for k, s, d in zip(w.kernel, w.stride, w.dilation, strict=True))
     winograd = dense and set(w.kernel) == {3} and {*w.stride, *w.dilation} == {1}
     blocks = dense and w.stride[-1] > 1
     some = {
@@ -37,14 +37,31 @@ def lowerings(case: Case) -> list[str]:
         "winograd": winograd,
         "winograd4": winograd and len(w.kernel) < 3,
         "space_to_depth": blocks,
-        "fft": {*w.stride} == {1},
+        "fft": len(w.kernel) == 1 or {*w.stride} == {1},  # a stride is a slice of it, along one axis as along three
     }
     return [*ANY, *(name for name, takes in some.items() if takes)]
 
 
 def options(case: Case) -> dict:
     w = case.window
-    return {"stride": w.stride, "padding": w.pads, "dilation": w.dilation, "groups": case.groups}
+    padding = w.pads if case.padding == "pairs" else case.padding
+    return {"stride": w.stride, "padding": padding, "dilation": w.dilation, "groups": case.groups, "flip": case.flip}
+
+
+def value_and_gradients(case: Case, lowering: str, x: jax.Array, kernel: jax.Array, dy: jax.Array) -> Any:
+    """y and both gradients; by the transposed convolution they are its value and gradients in another order."""
+    if not case.transposed:
+        y, back = jax.vjp(partial(conv, lowering=lowering, **options(case)), x, kernel)
+        return (y, *back(dy))
+    w, own = case.window, options(case)
+    del own["flip"]
+    over = [
+        (n + sum(p) - (k - 1) * d - 1) % s
+        for n, p, k, s, d in zip(case.x[1:-1], w.pads, w.kernel, w.stride, w.dilation, strict=True)
+    ]
+    dx, back = jax.vjp(partial(conv_transpose, lowering=lowering, output_padding=over, **own), dy, kernel)
+    y, dkernel = back(x)
+    return y, dx, dkernel
 
 
 def random_numbers(rng: np.random.Generator, case: Case) -> Numbers:
@@ -56,8 +73,10 @@ def random_numbers(rng: np.random.Generator, case: Case) -> Numbers:
 def expected(case: Case, numbers: Numbers) -> Numbers:
     """The oracle's value and both gradients."""
     x, kernel, dy = numbers
-    y = oracles.conv(x, kernel, case.window, case.groups)
-    return y, *oracles.conv_gradients(x, kernel, dy, case.window, case.groups)
+    turn = (slice(None, None, -1),) * len(case.window.kernel) if case.flip else ()
+    y = oracles.conv(x, kernel[turn], case.window, case.groups)
+    dx, dkernel = oracles.conv_gradients(x, kernel[turn], dy, case.window, case.groups)
+    return y, dx, dkernel[turn]
 
 
 def computed(cases: list[Case], numbers: list[Numbers], dtype: str) -> list[dict[str, Numbers]]:
@@ -65,11 +84,8 @@ def computed(cases: list[Case], numbers: list[Numbers], dtype: str) -> list[dict
 
     def all_cases(numbers: list) -> list:
         results = []
-        for case, (x, kernel, dy) in zip(cases, numbers, strict=True):
-            results.append({})
-            for lowering in lowerings(case):
-                y, back = jax.vjp(partial(conv, lowering=lowering, **options(case)), x, kernel)
-                results[-1][lowering] = (y, *back(dy))
+        for case, arrays in zip(cases, numbers, strict=True):
+            results.append({name: value_and_gradients(case, name, *arrays) for name in lowerings(case)})
         return results
 
     return fast_jit(all_cases)(jax.tree.map(lambda a: jnp.asarray(a, dtype), numbers))
@@ -90,15 +106,16 @@ def test_every_lowering_is_the_oracle(seed: int, monkeypatch: pytest.MonkeyPatch
     """256 random convolutions as XLA compiles them, in value and both gradients; `tests.fuzz` has thousands more."""
     monkeypatch.setattr(chunks, "CHUNK", CHUNKS[seed % 3])
     rng = np.random.default_rng(seed)
-    cases = [random_case(rng) for _ in range(16)]
+    cases = [varied(rng, random_case(rng)) for _ in range(16)]
     numbers = [random_numbers(rng, case) for case in cases]
     for case, given, results in zip(cases, numbers, computed(cases, numbers, "float32"), strict=True):
         assert {r.dtype for r in jax.tree.leaves(results)} == {jnp.dtype("float32")}
         compare(case, results, expected(case, given), **CLOSE)
 
 
-def test_every_lowering_is_the_oracle_in_float64(rng: np.random.Generator) -> None:
-    cases = [random_case(rng) for _ in range(16)]
+def test_every_lowering_is_the_oracle_in_float64(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK", CHUNKS[0])
+    cases = [varied(rng, random_case(rng)) for _ in range(16)]
     numbers = [random_numbers(rng, case) for case in cases]
     with jax.enable_x64(True):
         found = computed(cases, numbers, "float64")
@@ -113,7 +130,8 @@ def test_every_lowering_is_among_them() -> None:
 
 
 def test_the_random_cases_are_of_every_kind() -> None:
-    cases = [random_case(np.random.default_rng(seed)) for seed in range(300)]
+    streams = [np.random.default_rng(seed) for seed in range(300)]
+    cases = [varied(rng, random_case(rng)) for rng in streams]
     for kind in (
         lambda c: len(c.x) == 3, lambda c: len(c.x) == 4, lambda c: len(c.x) == 5,
         lambda c: c.x[0] == 1, lambda c: c.x[0] > 1,
@@ -122,8 +140,33 @@ def test_the_random_cases_are_of_every_kind() -> None:
         lambda c: max(c.window.stride) > 1 and max(c.window.dilation) > 1,
         lambda c: c.groups > 1 and c.kernel[-2] == 1, lambda c: c.groups > 1 and c.kernel[-2] > 1,
         lambda c: any(w.kernel[0] > n for w in [c.window] for n in c.x[1:2]),
+        lambda c: c.transposed and max(c.window.stride) > 1, lambda c: c.flip,
+        lambda c: c.padding in oracles.NAMED, lambda c: c.padding in ("SAME", "SAME_LOWER", "CAUSAL"),
+        lambda c: max(c.window.kernel) > 1 and c.window.kernel == c.window.stride,
     ):  # fmt: skip
         assert sum(map(kind, cases)) >= 10
+
+
+def test_torch_agrees(rng: np.random.Generator) -> None:
+    """A second oracle, which nobody here has written: value and both gradients."""
+    torch = pytest.importorskip("torch")
+    functions = {3: torch.nn.functional.conv1d, 4: torch.nn.functional.conv2d, 5: torch.nn.functional.conv3d}
+    for _ in range(100):
+        case = random_case(rng)
+        x, kernel, dy = random_numbers(rng, case)
+        rank, w = len(case.window.kernel), case.window
+        last = (0, rank + 1, *range(1, rank + 1))
+        images = torch.tensor(oracles.pad(x, w.pads)).permute(last).requires_grad_()
+        weight = torch.tensor(kernel).permute(rank + 1, rank, *range(rank)).contiguous().requires_grad_()
+        y = functions[x.ndim](images, weight, stride=w.stride, dilation=w.dilation, groups=case.groups)
+        dx, dkernel = torch.autograd.grad(y, (images, weight), torch.tensor(dy).permute(last))
+        back, inside = (
+            (0, *range(2, rank + 2), 1),
+            [slice(lo, lo + n) for (lo, _), n in zip(w.pads, x.shape[1:], strict=False)],
+        )
+        theirs = y.detach().permute(back), dx.permute(back)[:, *inside], dkernel.permute(*range(2, rank + 2), 1, 0)
+        for ours, right in zip(expected(case, (x, kernel, dy)), theirs, strict=True):
+            np.testing.assert_allclose(ours, right, rtol=1e-10, atol=1e-10)
 
 
 # The oracle itself
@@ -168,27 +211,18 @@ def test_a_wrong_answer_is_noticed(rng: np.random.Generator, mistake: str) -> No
 # Padding by name
 
 
-def explicit(padding, n: int, kernel: int, stride: int, dilation: int) -> tuple[tuple[int, int], str]:
-    """(lo, hi) and numpy's mode."""
-    reach, same = (kernel - 1) * dilation, oracles.same_pads(n, kernel, stride, dilation)
-    pads = {
-        "SAME": same, "SAME_LOWER": same[::-1], "VALID": (0, 0), "CAUSAL": (reach, 0), "CIRCULAR": same,
-        "REFLECT": same, None: (reach // 2, reach // 2), 2: (2, 2),
-    }  # fmt: skip
-    return pads[padding], {"CIRCULAR": "wrap", "REFLECT": "reflect"}.get(padding, "constant")
-
-
-@pytest.mark.parametrize("padding", ["SAME", "SAME_LOWER", "VALID", "CAUSAL", "CIRCULAR", "REFLECT", None, 2])
+@pytest.mark.parametrize("padding", oracles.PADDINGS)
 def test_padding_by_name(rng: np.random.Generator, padding: str | int | None) -> None:
     for (h, w), kernel, stride, dilation in (
         ((7, 8), (3, 4), (2, 3), (1, 2)),
         ((6, 9), (2, 5), (1, 1), (3, 1)),
         ((8, 5), (1, 3), (3, 2), (2, 1)),
     ):
-        settings = list(zip((h, w), kernel, stride, dilation, strict=True))
-        (top, mode), (left, _) = (explicit(padding, *axis) for axis in settings)
+        settings = zip((h, w), kernel, stride, dilation, strict=True)
+        pads = tuple(oracles.named_pads(padding, *axis) for axis in settings)
         x, k = rng.normal(size=(2, h, w, 2)), rng.normal(size=(*kernel, 2, 3))
-        right = oracles.conv(oracles.pad(x, (top, left), mode), k, Window(kernel, stride, ((0, 0), (0, 0)), dilation))
+        window = Window(kernel, stride, pads, dilation, oracles.NAMED.get(str(padding), "constant"))
+        right = oracles.conv(x, k, window)
         spelled = [padding, padding.lower()] if isinstance(padding, str) else [padding]
         for name in spelled:
             y = conv(f32(x), f32(k), stride=stride, padding=name, dilation=dilation)
@@ -366,6 +400,9 @@ ERRORS: dict[str, tuple[tuple, tuple, dict, str]] = {
     "groups and channels": (X, K, {"groups": 3}, r"groups: expected .* divides the 4 channels .* 6 features .*got 3"),
     "groups and features": (X, (3, 3, 2, 5), {"groups": 2}, r"groups: .* the 5 features of the kernel, got 2"),
     "no groups": (X, K, {"groups": 0}, r"groups: expected a positive number"),
+    "half a group": (X, K, {"groups": 1.0}, r"groups: expected a positive number that divides .*, got 1\.0"),
+    "a word for groups": (X, K, {"groups": "1"}, r"groups: expected a positive number that divides .*, got '1'"),
+    "no image": ((1, 0, 8, 4), K, {"padding": 3}, r"x: expected positive spatial sizes, got shape \(1, 0, 8, 4\)"),
     "kernel's channels": (X, (3, 3, 3, 6), {}, r"kernel: .* shape \(3, 3, 4, 6\), got \(3, 3, 3, 6\)"),
     "kernel's group": (X, K, {"groups": 2}, r"kernel: .* in 2 group\(s\), so .* shape \(3, 3, 2, 6\)"),
     "bias": (X, K, {"bias": jnp.zeros(4)}, r"bias: expected shape \(6,\), one for each feature, got \(4,\)"),
@@ -379,6 +416,7 @@ ERRORS: dict[str, tuple[tuple, tuple, dict, str]] = {
     "zero dilation": (X, K, {"dilation": (1, 0)}, r"dilation: expected positive sizes, got \(1, 0\)"),
     "unknown padding": (X, K, {"padding": "FULL"}, r"padding: expected .* SAME, .*CAUSAL, .*got 'FULL'"),
     "unknown lowering": (X, K, {"lowering": "strassen"}, r"lowering: expected one of .*'im2col', .*got 'strassen'"),
+    "lowerings": (X, K, {"lowering": ["lax"]}, r"lowering: expected one of .*got \['lax'\]"),
     "window": ((1, 4, 4, 1), (5, 3, 1, 1), {}, r"axis 0: a window of 5 .* input of 4 .*at least 5 inputs"),
     "dilated window": ((1, 4, 4, 1), (3, 3, 1, 1), {"dilation": 2}, r"a window of 5 \(kernel 3, dilation 2\)"),
     "REFLECT": ((1, 3, 1), (7, 1, 1), {"padding": "REFLECT"}, r"REFLECT can take at most 2 .* axis of 3, needs 3"),
