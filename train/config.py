@@ -107,8 +107,8 @@ class Config:
     """Of pixels in 0..1, for each channel. Default: what the weights were trained with, else the data's."""
     std: Annotated[tuple[float, ...] | None, _of_data("FLOAT ...")] = None
     """As mean, the standard deviation."""
-    drop_path: float = 0.0
-    """Stochastic depth: the last block's probability of being left out."""
+    drop_path: float | None = None
+    """Stochastic depth: the last block's probability of being left out. Default: the network's own."""
     seed: int = 0
     """Decides the first parameters, every shuffle and every crop."""
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from jconv.layers import Params, State
+from jconv.layers import Conv, ConvTranspose, Params, State
 from jconv.models import Network, create
 from jconv.ops.lowerings import LOWERINGS
 from train import checkpoint, finetune, plots
@@ -34,20 +35,22 @@ LAG = 2  # steps that the device may be ahead of what is shown, so that it never
 
 
 def network_of(config: Config, classes: int) -> Network:
-    """The network that a config describes. RunError for an unknown name, with the nearest that are known."""
+    """The network that a config describes. RunError for an unknown name, and for an option that it does not have."""
     if config.lowering not in (names := ("auto", *LOWERINGS)):
         raise RunError(f"--lowering {config.lowering}: expected {', '.join(names)}")
-    options: dict[str, Any] = {"num_classes": classes, "lowering": config.lowering, "drop_path": config.drop_path}
-    if config.stem is not None:
-        options["stem"] = config.stem
+    asked = {"num_classes": classes, "stem": config.stem, "drop_path": config.drop_path}
+    options = {name: value for name, value in asked.items() if value is not None}
     try:
-        return create(config.model or "", **options)
+        network = create(config.model or "", **options)
     except ValueError as error:
         name, _, rest = str(error).partition(": ")
-        known = name in options and rest
+        known = name in ("stem", "drop_path") and name in options and rest
         raise RunError(
             f"{flag(name)} {options[name]}: {rest}" if known else f"--model {config.model}: {error}"
         ) from None
+    if config.lowering == "auto":
+        return network
+    return network.update(Conv, lowering=config.lowering).update(ConvTranspose, lowering=config.lowering)
 
 
 def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
     network = finetune.frozen(config, network_of(config, len(data.classes)))
     tx = optimizer(config, total)
     rates = _at_each_step(schedules(config, total), total)
-    known, params, state = _start(config, network, data.train.images.shape[-1])
+    known, params, state = _start(config, network, data.train.images.shape[-1], len(data.classes))
     ts = new_state(tx, params, state)
     size = sum(p.size for p in jax.tree.leaves(ts.params))
     mean, std = known.mean or data.mean, known.std or data.std
@@ -146,7 +149,7 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
     return summary
 
 
-def _start(config: Config, network: Network, channels: int) -> tuple[Config, Params, State]:
+def _start(config: Config, network: Network, channels: int, classes: int) -> tuple[Config, Params, State]:
     """The first parameters and statistics, and the config with what they know of the images."""
     for name in ("mean", "std"):
         value = getattr(config, name)
@@ -155,6 +158,9 @@ def _start(config: Config, network: Network, channels: int) -> tuple[Config, Par
     image = jax.ShapeDtypeStruct((1, config.size, config.size, channels), config.dtype)
     key = jax.random.key(config.seed)
     try:
+        y = jax.eval_shape(lambda key: network.apply(*network.init(key, image), jnp.zeros(image.shape))[0], key)
+        if y.shape != (1, classes):
+            raise ValueError(f"expected a network that classifies pictures, (N, {classes}), got (N, {y.shape[1:]})")
         if config.weights is None or config.resume:  # then a checkpoint takes their place
             return config, *network.init(key, image)
         return finetune.pretrained(config, network, image, key)

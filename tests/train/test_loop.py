@@ -17,6 +17,7 @@ from flax import serialization
 from PIL import Image
 from rich.console import Console
 
+from jconv import models
 from jconv.models import Network
 from tests.train.conftest import Fit
 from train import checkpoint, loop, plots
@@ -310,6 +311,26 @@ def test_network_takes_the_options() -> None:
     assert "Linear(7)" in text
     assert text.count("im2col") > 10
     assert "DropPath" in text
+
+
+@pytest.mark.parametrize("name", models.list())
+def test_every_classifier_can_be_named(name: str) -> None:
+    if name.startswith("dcgan"):
+        with pytest.raises(RunError, match=f"^--model {name}: "):
+            network_of(model=name)
+    else:
+        assert network_of(model=name, lowering="lax") != network_of(model=name)
+
+
+def test_a_network_that_is_no_resnet(tiny_data: Dataset, tiny_config: Config, screen: Console) -> None:
+    config = dataclasses.replace(tiny_config, model="simple_cnn_3x3_bn", stem=None, epochs=1)
+    assert 0 <= loop.fit(config, tiny_data, screen)["val_accuracy"] <= 1
+
+
+def test_a_network_that_does_not_classify(tiny_data: Dataset, tiny_config: Config, screen: Console) -> None:
+    config = dataclasses.replace(tiny_config, model="deeplabv3_resnet50", stem=None)
+    with pytest.raises(RunError, match=r"--model deeplabv3_resnet50 .*expected a network that classifies pictures"):
+        loop.fit(config, tiny_data, screen)
 
 
 def test_image_too_small_for_the_stem(monkeypatch, tiny_data: Dataset, tiny_config: Config, screen: Console) -> None:
