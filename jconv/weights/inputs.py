@@ -61,14 +61,16 @@ def _on(model: Layer, tensors: Mapping[str, np.ndarray], x: jax.ShapeDtypeStruct
 
 
 def _inputs(model: Layer, tensors: Mapping[str, np.ndarray]) -> Iterator[jax.ShapeDtypeStruct]:
-    """Inputs for the first layer whose kernel is there, under any of its names; images in colour if there is none."""
+    """Inputs for the network's first kernel, under any of its names; images in colour if it is not there."""
     layers = model.walk() if isinstance(model, Composite) else [("", model)]
     names = [{ours: theirs for theirs, ours in way.items()} for way in ways(tensors, getattr(model, "renames", ()))]
     for path, layer in layers:
+        if not isinstance(getattr(layer, "features", None), int):
+            continue
         name = f"{path}.weight" if path else "weight"
         theirs = next((way[name] for way in names if name in way), None)
-        if isinstance(layer, Composite) or theirs is None or tensors[theirs].ndim < 2:
-            continue
+        if theirs is None or tensors[theirs].ndim < 2:
+            break
         first, second, *window = tensors[theirs].shape
         channels = first if isinstance(layer, ConvTranspose) else second * getattr(layer, "groups", 1)
         if window and not isinstance(layer, Linear):

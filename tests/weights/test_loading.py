@@ -258,6 +258,12 @@ def test_the_first_kernel_has_the_channels_and_axes(layer: Any, x: Any) -> None:
     assert same(weights.load(layer, weights.to_torch(*made))[:2], made)
 
 
+def test_without_the_first_kernel_images_have_colours() -> None:
+    lacking = {name: t for name, t in weights.to_torch(*arrays()).items() if name != "conv1.0.weight"}
+    with pytest.raises(ValueError, match=r"1 missing, 0 unexpected, 0 of .*\nmissing: conv1.0.weight \(4, 3, 3, 3\)\Z"):
+        weights.load(NET, lacking)
+
+
 def test_no_input_fits() -> None:
     net = Sequential(conv=Conv(4, 3), conv2=Conv(4, 3, groups=3))
     with pytest.raises(ValueError, match="x: give an input as the network takes it"):
