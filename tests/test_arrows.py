@@ -22,7 +22,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "jconv.cost.report": ("jconv.cost", "rich"),
     "jconv.telemetry": ("jconv.ops", "jconv.layers", *BASE),
     "jconv.weights": ("jconv.layers", "safetensors", "huggingface_hub", "torch", "PIL", *BASE),
-    "jconv.export": ("jconv.layers", "jax2onnx", *BASE),
+    "jconv.export": ("jconv.layers", "jconv.ops", "jax2onnx", *BASE),
     "jconv.bridge": ("jconv.layers", "jconv.ops", "flax", *BASE),
 }
 MAY_NOT: dict[str, tuple[str, ...]] = {"jconv": ("train", "tests", "benchmarks"), "train": ("tests", "benchmarks")}
