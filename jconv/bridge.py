@@ -5,9 +5,11 @@ so weights go both ways as they are, and an NNX module hands out and takes the s
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen, nnx
 
 from jconv.layers import Layer, Params, State
@@ -28,7 +30,8 @@ def to_linen(layer: Layer, *, name: str | None = None) -> "Linen":
         name: the module's name in its parent.
 
     Returns:
-        A Linen module, called as `module(x, train=False)`.
+        A Linen module, called as `module(x, train=False)`. In training it raises ValueError where a layer draws random
+        numbers and there is no stream "dropout".
 
     Example:
         >>> import jax.numpy as jnp, jconv
@@ -54,9 +57,11 @@ class Linen(linen.Module):
             params, state = _abstract(self.layer, jax.ShapeDtypeStruct(x.shape, x.dtype))
         params = {name: self.param(name, lambda _, tree: tree, tree) for name, tree in params.items()}
         held = {name: self.variable("batch_stats", name, lambda tree: tree, tree) for name, tree in state.items()}
-        key = self.make_rng("dropout") if train and self.has_rng("dropout") else None
+        train = train and not self.is_initializing()
+        make = functools.partial(self.make_rng, "dropout") if self.has_rng("dropout") else None
+        key = _key(self.layer, make, 'apply(..., rngs={"dropout": key})') if train else None
         y, after = self.layer.apply(params, {name: v.value for name, v in held.items()}, x, train=train, key=key)
-        if train and not self.is_initializing():
+        if train:
             for name, variable in held.items():
                 variable.value = after[name]
         return y
@@ -74,7 +79,11 @@ def to_nnx(layer: Layer, x: jax.Array | jax.ShapeDtypeStruct, *, rngs: nnx.Rngs)
         rngs: keys: "params", and "dropout" where it is needed.
 
     Returns:
-        An NNX module, called as `module(x)`.
+        An NNX module, called as `module(x)`. In training it raises ValueError where a layer draws random numbers and
+        there is no stream "dropout".
+
+    Raises:
+        ValueError: no stream "params" in rngs.
 
     Example:
         >>> import jax.numpy as jnp, jconv
@@ -89,6 +98,8 @@ class NNX(nnx.Module):
     """What `to_nnx` returns."""
 
     def __init__(self, layer: Layer, x: jax.Array | jax.ShapeDtypeStruct, rngs: nnx.Rngs):
+        if not hasattr(rngs, "params"):
+            raise ValueError(f'rngs: expected a stream "params", got {list(rngs)}; pass rngs=nnx.Rngs(0)')
         params, state = layer.init(rngs.params(), x)
         self.layer = layer
         self.params = nnx.data(jax.tree.map(nnx.Param, params))
@@ -100,19 +111,38 @@ class NNX(nnx.Module):
         """The layer's value; in training its new state replaces the one that it had."""
         train = not self.use_running_average
         params, state = self.trees()
-        key = self.rngs.dropout() if train and _draws(self.layer) else None
+        make = getattr(self.rngs, "dropout", None)
+        key = _key(self.layer, make, "to_nnx(..., rngs=nnx.Rngs(0, dropout=1))") if train else None
         y, after = self.layer.apply(params, state, x, train=train, key=key)
         if train:
             self._fill(self.state, after)
         return y
 
     def trees(self) -> tuple[Params, State]:
-        """jconv's params and state, to save or to apply without Flax."""
+        """jconv's params and state, to save or to apply without Flax.
+
+        Example:
+            >>> import jax.numpy as jnp, jconv
+            >>> net = to_nnx(jconv.layers.Conv(16, 3), jnp.ones((1, 8, 8, 3)), rngs=nnx.Rngs(0))
+            >>> jax.tree.map(jnp.shape, net.trees())
+            ({'bias': (16,), 'kernel': (3, 3, 3, 16)}, {})
+        """
         held: Any = (self.params, self.state)
         return jax.tree.map(lambda v: v[...], held, is_leaf=lambda v: isinstance(v, nnx.Variable))
 
     def take(self, params: Params, state: State) -> None:
-        """Put jconv's params and state in place of those here."""
+        """Put jconv's params and state in place of those here; ValueError, and nothing is put, if they do not fit.
+
+        Example:
+            >>> import jax.numpy as jnp, jconv
+            >>> conv, x = jconv.layers.Conv(16, 3), jnp.ones((1, 8, 8, 3))
+            >>> net, (params, state) = to_nnx(conv, x, rngs=nnx.Rngs(0)), conv.init(jax.random.key(1), x)
+            >>> net.take(params, state)
+            >>> bool((net.trees()[0]["kernel"] == params["kernel"]).all())
+            True
+        """
+        for what, held, tree in zip(("params", "state"), self.trees(), (params, state), strict=True):
+            _check(what, held, tree)
         self._fill(self.params, params)
         self._fill(self.state, state)
 
@@ -129,7 +159,41 @@ def _abstract(layer: Layer, x: jax.ShapeDtypeStruct) -> tuple[Params, State]:
     return jax.eval_shape(layer.init, jax.random.key(0), x)
 
 
-def _draws(layer: Layer) -> bool:
-    """Whether the layer, or one below it, draws random numbers in training."""
-    below = layer.walk() if isinstance(layer, Composite) else ()
-    return layer.stochastic or any(inner.stochastic for _, inner in below)
+def _key(layer: Layer, make: Callable[[], jax.Array] | None, remedy: str) -> jax.Array | None:
+    """A key from Flax's stream, if a layer draws random numbers in training."""
+    drawing = _drawing(layer)
+    if drawing and make is None:
+        raise ValueError(
+            f"rngs: {', '.join(map(str, drawing))} of this {type(layer).__name__} draws random numbers in training, "
+            f'expected a stream "dropout", got none; use {remedy}'
+        )
+    return make() if drawing and make else None
+
+
+def _drawing(layer: Layer) -> list[Layer]:
+    """The layers that draw random numbers in training, each once; a rate of 0 draws none."""
+    if isinstance(layer, Composite):
+        return list(dict.fromkeys(leaf for inner in layer.children().values() for leaf in _drawing(inner)))
+    return [layer] if layer.stochastic and getattr(layer, "rate", 1) else []
+
+
+def _check(what: str, held: Any, tree: Any) -> None:
+    """ValueError with every path at which a tree differs from the one that it is to replace."""
+    shapes, given = _shapes(held), _shapes(tree)
+    wrong = [f"no {path}" for path in shapes if path not in given]
+    wrong += [f"{path} of shape {given[path]}, which is not here" for path in given if path not in shapes]
+    wrong += [
+        f"{path} of shape {given[path]} for {shape}"
+        for path, shape in shapes.items()
+        if path in given and given[path] != shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"{what}: expected the tree that this module has, see trees(); got {'; '.join(wrong)}. jconv.weights.load "
+            f"makes one from other names and sizes"
+        )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.shape(leaf) for path, leaf in leaves}

@@ -120,6 +120,111 @@ def test_weights_go_both_ways() -> None:
     same(module(X), SMALL.apply(*module.trees(), X)[0])
 
 
+class Dropped(linen.Module):
+    """A Linen model with a network of ours in it that draws random numbers; or, in its place, the key that it takes."""
+
+    tell: bool = False
+
+    @linen.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        if self.tell:
+            return Told(name="net")()
+        return bridge.to_linen(SMALL, name="net")(x, train=train)
+
+
+class Told(linen.Module):
+    """The key that a module of this name draws."""
+
+    @linen.compact
+    def __call__(self) -> jax.Array:
+        return self.make_rng("dropout")
+
+
+def after(params: Any, state: Any, key: jax.Array) -> Any:
+    """Value, state and gradients of a training step of ours with dropout."""
+
+    def loss(params: Any) -> Any:
+        y, new = SMALL.apply(params, state, X, train=True, key=key)
+        return (y**2).mean(), new
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+
+
+def test_a_step_of_linen_with_dropout_is_a_step_of_ours() -> None:
+    model = Dropped()
+    variables: Any = model.init({"params": KEY}, X, train=True)
+    params, stats = variables["params"], variables["batch_stats"]
+
+    @jax.jit
+    def step(params: Any, stats: Any, key: jax.Array) -> Any:
+        def loss(params: Any) -> Any:
+            rest: Any = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": key}}
+            y, new = model.apply({"params": params, "batch_stats": stats}, X, **rest)
+            return (y**2).mean(), new["batch_stats"]
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    values = []
+    for seed in (1, 2):
+        drawn: Any = Dropped(tell=True).apply({}, X, rngs={"dropout": jax.random.key(seed)})
+        (value, new), grads = step(params, stats, jax.random.key(seed))
+        same(((value, new["net"]), grads["net"]), after(params["net"], stats["net"], drawn), rtol=1e-4, atol=1e-6)
+        values.append(float(value))
+        stats = new
+    assert values[0] != values[1]
+
+
+def test_a_step_of_nnx_with_dropout_is_a_step_of_ours() -> None:
+    model, keys = bridge.to_nnx(SMALL, X, rngs=nnx.Rngs(0, dropout=1)), nnx.Rngs(dropout=1)
+
+    @nnx.jit
+    def step(model: bridge.NNX) -> Any:
+        return nnx.value_and_grad(lambda model: (model(X) ** 2).mean())(model)
+
+    values = []
+    for _ in range(2):  # the stream goes on from step to step
+        before = model.trees()
+        value, grads = step(model)
+        (wanted, new), ours = after(*before, keys.dropout())
+        same((value, model.trees()[1]), (wanted, new), rtol=1e-4, atol=1e-6)
+        same(nnx.to_pure_dict(grads)["params"], ours, rtol=1e-4, atol=1e-6)
+        values.append(float(value))
+    assert values[0] != values[1]
+
+
+def test_a_stream_that_is_not_there() -> None:
+    variables: Any = bridge.to_linen(SMALL).init(KEY, X)
+    drawing = (
+        r'Dropout\(0.5\) of this Sequential draws random numbers in training, expected a stream "dropout", got none'
+    )
+    with pytest.raises(ValueError, match=drawing + r'; use apply\(..., rngs={"dropout": key}\)'):
+        bridge.to_linen(SMALL).apply(variables, X, train=True, mutable=["batch_stats"])
+    module = bridge.to_nnx(SMALL, X, rngs=nnx.Rngs(params=0))
+    with pytest.raises(ValueError, match=drawing + r"; use to_nnx\(..., rngs=nnx.Rngs\(0, dropout=1\)\)"):
+        module(X)
+    module.eval()
+    same(module(X), SMALL.apply(*module.trees(), X)[0])
+    with pytest.raises(
+        ValueError, match=r"""rngs: expected a stream "params", got \['dropout'\]; pass rngs=nnx.Rngs"""
+    ):
+        bridge.to_nnx(SMALL, X, rngs=nnx.Rngs(dropout=0))
+    still = Sequential(Conv(4, 3), Dropout(0.0))
+    bridge.to_nnx(still, X, rngs=nnx.Rngs(params=0))(X)
+    bridge.to_linen(still).apply(bridge.to_linen(still).init(KEY, X), X, train=True)
+
+
+def test_trees_that_do_not_fit_are_told_and_not_taken() -> None:
+    module = bridge.to_nnx(SMALL, X, rngs=nnx.Rngs(0))
+    params, state = before = module.trees()
+    wrong = {"conv": {"kernel": jnp.ones((3, 3, 3, 5)), "scale": jnp.ones(4)}, "bn": params["bn"]}
+    told = r"params: expected .*; got no conv.bias; conv.scale of shape \(4,\), which is not here; "
+    with pytest.raises(ValueError, match=told + r"conv.kernel of shape \(3, 3, 3, 5\) for \(3, 3, 3, 4\)"):
+        module.take(wrong, state)
+    with pytest.raises(ValueError, match=r"bn.mean of shape \(\) for \(4,\)"):  # which would broadcast
+        module.take(jax.tree.map(jnp.ones_like, params), {"bn": {"mean": jnp.ones(()), "var": jnp.ones(4)}})
+    same(module.trees(), before)
+
+
 def test_nnx_draws_from_its_stream() -> None:
     make = partial(bridge.to_nnx, SMALL, X)
     a, b, c = make(rngs=nnx.Rngs(0, dropout=1)), make(rngs=nnx.Rngs(0, dropout=1)), make(rngs=nnx.Rngs(0, dropout=2))
