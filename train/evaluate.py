@@ -46,7 +46,8 @@ class Options:
     split: Literal["val", "train"] = "val"
     """Which of its pictures."""
     weights: str | None = None
-    """A file, a folder, or hf-hub:OWNER/NAME with weights of torchvision's or timm's names for ImageNet's classes."""
+    """A file, a folder, or hf-hub:OWNER/NAME with weights of torchvision's or timm's names. How many classes they are
+    for is read from them, the classes' names from a card.toml or config.json beside them."""
     seen: Annotated[Seen, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Seen)
     batch_size: int = 32
     """Pictures at a time."""

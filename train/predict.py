@@ -37,10 +37,11 @@ class Options:
     """A trained network: a name on the shelf (jconv.models.shelf()) or its folder; with --weights, a name from
     jconv.models.list()."""
     weights: str | None = None
-    """A file, a folder, or hf-hub:OWNER/NAME with weights of torchvision's or timm's names for ImageNet's classes."""
+    """A file, a folder, or hf-hub:OWNER/NAME with weights of torchvision's or timm's names. How many classes they are
+    for is read from them, the classes' names from a card.toml or config.json beside them."""
     seen: Annotated[Seen, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Seen)
     top: int = 5
-    """How many classes to name."""
+    """How many classes to name, or all if there are fewer."""
     out: Path | None = Path("predictions.png")
     """Where to draw; None draws nothing."""
 
@@ -53,8 +54,8 @@ def predict(trained: Trained, images: Sequence[Path]) -> np.ndarray:
             arrays.append(trained.preprocessing(path))
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: expected a picture: {error}") from error
-    apply = jax.jit(lambda x: jax.nn.softmax(trained.model.apply(trained.params, trained.state, x)[0]))
-    return np.concatenate([np.asarray(apply(jnp.asarray(a)[None])) for a in arrays])
+    apply = jax.jit(lambda params, state, x: jax.nn.softmax(trained.model.apply(params, state, x)[0]))
+    return np.concatenate([np.asarray(apply(trained.params, trained.state, jnp.asarray(a)[None])) for a in arrays])
 
 
 def draw(path: Path, images: Sequence[Path], found: np.ndarray, classes: Sequence[str], top: int) -> None:
@@ -62,7 +63,7 @@ def draw(path: Path, images: Sequence[Path], found: np.ndarray, classes: Sequenc
     from matplotlib.figure import Figure
     from PIL import Image
 
-    figure = Figure(figsize=(7, 1.9 * len(images)), layout="constrained")
+    figure = Figure(figsize=(7, max(1.9, 0.25 * top) * len(images)), layout="constrained")
     for i, (image, p) in enumerate(zip(images, found, strict=True)):
         left, right = figure.add_subplot(len(images), 2, 2 * i + 1), figure.add_subplot(len(images), 2, 2 * i + 2)
         with Image.open(image) as opened:
@@ -89,18 +90,22 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not options.images:
             raise RunError("expected files of pictures: python -m train.predict photo.jpg --model NAME")
+        if options.top < 1:
+            raise RunError(f"--top: expected at least 1, got {options.top}")
         trained = ready(options.model, options.weights, options.seen)
         found = predict(trained, options.images)
+        top = min(options.top, len(trained.classes))
         with needs("train"):
             if options.out is not None:
-                draw(options.out, options.images, found, trained.classes, options.top)
+                draw(options.out, options.images, found, trained.classes, top)
     except RunError as error:
         Console(stderr=True, markup=False).print(f"error: {error}", style="bold red")
         return 1
-    table = Table("picture", *map(str, range(1, options.top + 1)))
+    table = Table("picture", "", "class", "probability")
     for image, p in zip(options.images, found, strict=True):
-        best = np.argsort(-p)[: options.top]
-        table.add_row(image.name, *(f"{trained.classes[k]} {100 * p[k]:.1f} %" for k in best))
+        for rank, k in enumerate(np.argsort(-p)[:top]):
+            table.add_row("" if rank else image.name, str(rank + 1), trained.classes[k], f"{100 * p[k]:.1f} %")
+        table.add_section()
     console = Console()
     console.print(table)
     if options.out is not None:

@@ -1,10 +1,19 @@
 """A network that is ready to be asked: from the shelf, or of a name with weights from elsewhere."""
 
 import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
 
 from jconv import models, weights
 from jconv.models import Trained
+from jconv.weights import files
+from jconv.weights.names import needs
 from train.errors import RunError
 
 __all__ = ["Seen", "ready", "wnids", "words"]
@@ -31,20 +40,48 @@ def ready(model: str, source: str | None, seen: Seen | None = None) -> Trained:
 
     Args:
         model: a name on the shelf, or its folder; with a source, a name from `jconv.models.list()`.
-        source: weights for ImageNet's classes, as `jconv.weights.load` takes them.
+        source: weights, as `jconv.weights.load` takes them. They say how many classes there are; their names are those
+            of a card.toml or of timm's config.json beside them, or of ImageNet's 1,000, or else numbers.
         seen: what is otherwise done to pictures.
     """
     try:
         if source is None:
             trained = models.load(model)
         else:
-            network = models.create(model)
-            params, state, preprocessing = weights.load(network, source)
-            trained = Trained(network, params, state, preprocessing or weights.Preprocessing(), words(), {})
+            found = files.read(source)
+            n = _classes(model, {name: t.shape for name, t in found.tensors.items()})
+            network = models.create(model) if n is None else models.create(model, num_classes=n)
+            params, state, _ = weights.load(network, found.tensors)
+            names = _names(found.path.parent, n or len(words()))
+            trained = Trained(network, params, state, found.preprocessing or weights.Preprocessing(), names, {})
         asked = {name: value for name, value in vars(seen or Seen()).items() if value is not None}
         return trained._replace(preprocessing=dataclasses.replace(trained.preprocessing, **asked))
     except (ValueError, OSError, ImportError) as error:
         raise RunError(f"--model {model}: {error}") from error
+
+
+def _classes(model: str, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """How many classes weights are for: the features of the layer that has another shape for another number of them."""
+    x = jax.ShapeDtypeStruct((1, 224, 224, 3), "float32")
+    try:
+        network, other = models.create(model, num_classes=2), models.create(model, num_classes=3)
+    except TypeError as error:
+        raise ValueError(f"expected a network with classes: {error}") from error
+    two, three = (needs(*jax.eval_shape(each.init, jax.random.key(0), x)) for each in (network, other))
+    heads = [name for name in two if two[name] != three[name]]
+    known = {rename(name): shape for rename in (str, *network.renames) for name, shape in shapes.items()}
+    return next((known[name][0] for name in heads if known.get(name)), None)
+
+
+def _names(folder: Path, n: int) -> tuple[str, ...]:
+    """The names of n classes: what the files of a folder say, if it is of as many; ImageNet's; or numbers."""
+    card, config = folder / "card.toml", folder / "config.json"
+    found: Any = tomllib.loads(card.read_text()).get("classes") if card.exists() else None
+    if found is None and config.exists():
+        found = json.loads(config.read_text()).get("label_names")
+    if isinstance(found, list) and len(found) == n:
+        return tuple(map(str, found))
+    return words() if n == len(words()) else tuple(map(str, range(n)))
 
 
 def words() -> tuple[str, ...]:
