@@ -17,7 +17,7 @@ from jconv.layers import (
     Sequential,
 )
 from jconv.layers.initializers import ones, zeros
-from jconv.models.network import Network, known
+from jconv.models.network import Network, known, sized
 
 __all__ = ["TOWERS", "VARIANTS", "alexnet"]
 
@@ -56,7 +56,7 @@ def alexnet(
         "pool5". The classifier takes 6×6 bins of any image of at least 63 pixels.
 
     Raises:
-        ValueError: another number of towers.
+        ValueError: another number of towers; a width that leaves no features.
 
     Example:
         >>> net = alexnet(towers=2)
@@ -69,6 +69,7 @@ def alexnet(
         sections 3.5 and 5. Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks",
         arXiv:1404.5997.
     """
+    sized(num_classes=num_classes, width=width)
     features = [int(f * width) for f in TOWERS[known("towers", towers, TOWERS)]]
     raised = ones if towers == 2 else zeros
     norm = [LocalResponseNorm()] if towers == 2 else []

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import numpy as np
@@ -21,7 +22,8 @@ from jconv.layers import (
     Sequential,
 )
 from jconv.layers.initializers import Normal
-from jconv.models.network import Network
+from jconv.models.blocks import Step, atrous
+from jconv.models.network import Network, sized
 
 __all__ = ["VARIANTS", "convnext", "from_torchvision"]
 
@@ -46,6 +48,7 @@ def convnext(
     layer_scale: float = 1e-6,
     conv_mlp: bool = False,
     num_classes: int = 1000,
+    output_stride: int | None = None,
     dropout: float = 0.0,
     drop_path: float = 0.0,
     act: str | Callable[[jax.Array], jax.Array] = "gelu_exact",
@@ -62,6 +65,8 @@ def convnext(
         conv_mlp: the block's linear layers are 1×1 convolutions: the same function, whose weights torch keeps with two
             more axes. timm's small variants have them.
         num_classes: features of the classifier `head.fc`; 0 ends the network with the pooled and normalised features.
+        output_stride: 8 or 16 for 32: the stages after it do not stride, and their blocks dilate. Their 2×2 convolution
+            has the dilation of the stage before and pads, as in timm.
         dropout: before the classifier.
         drop_path: the last block's probability of leaving out its branch in training; it grows linearly from 0. The
             paper has 0.1 for tiny, 0.4 for small, 0.5 for base and large.
@@ -71,7 +76,8 @@ def convnext(
         A Network with paths as in timm, (N, H, W, C) -> (N, num_classes), and features "stages.0", "stages.1", ...
 
     Raises:
-        ValueError: an unknown activation.
+        ValueError: an unknown activation; no stages, or a size that is not above 0; an output stride that the network
+            does not pass.
 
     Example:
         >>> net = convnext()
@@ -83,12 +89,11 @@ def convnext(
         Liu et al. 2022, "A ConvNet for the 2020s", arXiv:2201.03545, sections 2 and 3.1, appendix A. Layer scale:
         Touvron et al. 2021, arXiv:2103.17239.
     """
+    sized(int, num_classes=num_classes, depths=depths, width=width, kernel=kernel)
     small = Normal(0.02)
     rates = iter(np.linspace(0, drop_path, sum(depths)).tolist())
 
-    def conv(features: int, kernel: int, stride: int = 1, groups: int = 1) -> Conv:
-        padding = 0 if stride > 1 else None  # patches do not overlap
-        return Conv(features, kernel, stride=stride, padding=padding, groups=groups, kernel_init=small)
+    conv = partial(Conv, kernel_init=small)
 
     def norm() -> LayerNorm:
         return LayerNorm(eps=1e-6)
@@ -96,24 +101,29 @@ def convnext(
     def linear(features: int) -> Layer:
         return conv(features, 1) if conv_mlp else Linear(features, kernel_init=small)
 
-    def block(features: int) -> Layer:
+    def block(features: int, dilation: int) -> Layer:
         mlp = Sequential(fc1=linear(4 * features), act=Activation(act), fc2=linear(features))
-        depthwise = conv(features, kernel, groups=features)
+        depthwise = conv(features, kernel, groups=features, dilation=dilation)
         drop = {"drop_path": DropPath(rate)} if (rate := next(rates)) else {}
         return Residual(Sequential(conv_dw=depthwise, norm=norm(), mlp=mlp, _scale=LayerScale(layer_scale), **drop))
 
-    def stage(i: int, depth: int) -> Layer:
+    def stage(i: int, depth: int, step: Step) -> Layer:
         features = width << i
-        blocks = Sequential(*(block(features) for _ in range(depth)))
-        return Sequential(downsample=Sequential(norm(), conv(features, 2, 2)) if i else Identity(), blocks=blocks)
+        blocks = Sequential(*(block(features, step.dilation) for _ in range(depth)))
+        if not i:
+            return Sequential(downsample=Identity(), blocks=blocks)
+        padding = "SAME" if step.stride == 1 else 0  # patches do not overlap
+        patches = conv(features, 2, stride=step.stride, dilation=step.before, padding=padding)
+        return Sequential(downsample=Sequential(norm(), patches), blocks=blocks)
 
+    steps = atrous((4, *(2 if i else 1 for i in range(len(depths)))), output_stride)
     head = {"global_pool": GlobalAvgPool(), "norm": norm()}
     if num_classes:
         head |= {"drop": Dropout(dropout)} if dropout else {}
         head["fc"] = Linear(num_classes, kernel_init=small)
     body = {
-        "stem": Sequential(conv(width, 4, 4), norm()),
-        "stages": Sequential(*(stage(i, depth) for i, depth in enumerate(depths))),
+        "stem": Sequential(conv(width, 4, stride=4, padding=0), norm()),
+        "stages": Sequential(*(stage(i, *each) for i, each in enumerate(zip(depths, steps, strict=True)))),
         "head": Sequential(**head),
     }
     return Network(body, stages={f"stages.{i}": f"stages.{i}" for i in range(len(depths))}, renames=(from_torchvision,))

@@ -8,7 +8,7 @@ import jax
 from jconv.layers import Activation, BatchNorm, Conv, ConvTranspose, Layer, Sequential, Upsample
 from jconv.layers.initializers import Normal
 from jconv.layers.simple import Function
-from jconv.models.network import Network, known
+from jconv.models.network import Network, known, sized
 
 __all__ = ["VARIANTS", "Latent", "dcgan"]
 
@@ -55,7 +55,7 @@ def dcgan(
         channels) between -1 and 1, with the features "32x32", ..., "4x4".
 
     Raises:
-        ValueError: a size that is not 4 times a power of two; an unknown `up`.
+        ValueError: a size that is not 4 times a power of two, or another that is not above 0; an unknown `up`.
 
     Example:
         >>> net = dcgan()
@@ -67,6 +67,7 @@ def dcgan(
         Radford, Metz & Chintala 2015, arXiv:1511.06434, figure 1. Odena, Dumoulin & Olah 2016, "Deconvolution and
         Checkerboard Artifacts", Distill, doi:10.23915/distill.00003.
     """
+    sized(int, size=size, width=width, channels=channels)
     known("up", up, UPS)
     stages = (size // 4).bit_length() - 1
     if size != 4 << stages or stages < 1:

@@ -19,7 +19,7 @@ from jconv.layers import (
     Parallel,
     Sequential,
 )
-from jconv.models.network import Network
+from jconv.models.network import Network, sized
 
 __all__ = ["VARIANTS", "densenet", "from_torchvision"]
 
@@ -58,7 +58,7 @@ def densenet(
         "denseblock1", ...
 
     Raises:
-        ValueError: no dense blocks.
+        ValueError: no dense blocks, or a size that is not above 0.
 
     Example:
         >>> net = densenet()
@@ -69,8 +69,7 @@ def densenet(
     References:
         Huang et al. 2016, "Densely Connected Convolutional Networks", arXiv:1608.06993, table 1.
     """
-    if not layers:
-        raise ValueError("layers: expected the number of dense layers in each block, as (6, 12, 24, 16), got none")
+    sized(int, num_classes=num_classes, layers=layers, growth=growth, bottleneck=bottleneck)
 
     def dense_layer() -> Layer:
         drop = {"drop": Dropout(dropout)} if dropout else {}

@@ -17,11 +17,10 @@ from jconv.models.mobile import (
     divisible,
     inverted_residual,
     mobile_network,
-    place,
-    renamed,
     scaled,
 )
-from jconv.models.network import Network
+from jconv.models.network import Network, sized
+from jconv.models.renames import place, renamed
 from jconv.ops.window import Padding
 
 __all__ = ["TABLE", "VARIANTS", "efficientnet", "from_efficientnet_pytorch", "from_torchvision"]
@@ -45,6 +44,7 @@ def efficientnet(
     se: float = 0.25,
     fixed: bool = False,
     num_classes: int = 1000,
+    output_stride: int | None = None,
     dropout: float = 0.2,
     drop_path: float = 0.2,
     act: Act = "silu",
@@ -69,6 +69,8 @@ def efficientnet(
         se: features that squeeze-and-excitation squeezes to, of a block's input; 0 is none.
         fixed: the stem, the head, and the depth of the first and last stage are B0's at every size.
         num_classes: features of the `classifier`; 0 ends the network with the pooled features.
+        output_stride: 8 or 16 for 32, or any other that the network passes: from there on stages dilate instead of
+            striding; see `jconv.models.blocks.atrous`.
         dropout: before the classifier.
         drop_path: the probability of leaving out a block's branch in training, which grows from 0 towards this.
         act: the activation.
@@ -80,7 +82,7 @@ def efficientnet(
         "blocks.4", "blocks.6": strides 2 to 32.
 
     Raises:
-        ValueError: a width or depth that is not positive.
+        ValueError: a width or depth that is not above 0; an output stride that the network does not pass.
 
     Example:
         >>> import jax
@@ -92,8 +94,7 @@ def efficientnet(
     References:
         Tan & Le 2019, "EfficientNet", arXiv:1905.11946, section 4 and table 1.
     """
-    if width <= 0 or depth <= 0:
-        raise ValueError(f"efficientnet: expected width > 0 and depth > 0, got width={width}, depth={depth}")
+    sized(num_classes=num_classes, width=width, depth=depth, se=se)
     table, style = scaled(TABLE, width=width, depth=depth, fixed=fixed), Style(act, norm, padding)
 
     def excite(channels: int, hidden: int) -> Layer:
@@ -111,6 +112,7 @@ def efficientnet(
         stem=32 if fixed else divisible(32 * width),
         head={"conv_head": conv_head, "bn2": norm, "act2": Activation(act), "global_pool": GlobalAvgPool()},
         num_classes=num_classes,
+        output_stride=output_stride,
         dropout=dropout,
         drop_path=drop_path,
         renames=(from_torchvision, from_efficientnet_pytorch(counts)),

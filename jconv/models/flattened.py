@@ -6,7 +6,7 @@ import jax
 
 from jconv.layers import Activation, Conv, Dropout, Flatten, Layer, Linear, MaxPool, Sequential, flattened
 from jconv.layers.initializers import lecun_normal
-from jconv.models.network import Network
+from jconv.models.network import Network, sized
 
 __all__ = ["FEATURES", "VARIANTS", "flattened_cnn"]
 
@@ -40,11 +40,11 @@ def flattened_cnn(
         act: the activation after each window and hidden layer.
 
     Returns:
-        A Network, (N, H, W, C) -> (N, num_classes), for images of one size, 32×32 in the paper, and features "act1",
-        "act2", "act3", "pool3".
+        A Network, (N, H, W, C) -> (N, num_classes), and features "act1", "act2", "act3", "pool3". Its linear layers see
+        every position, so images have the size that it was initialised with, 32×32 in the paper.
 
     Raises:
-        ValueError: a negative number of sets.
+        ValueError: a negative number of sets; a width that leaves no features.
 
     Example:
         >>> x = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
@@ -58,8 +58,8 @@ def flattened_cnn(
         Jin, Dundar & Culurciello 2014, "Flattened convolutional neural networks", arXiv:1412.5474, figure 2. With whole
         windows: Srivastava et al. 2014, "Dropout", JMLR 15, appendix B.2.
     """
-    if sets < 0:
-        raise ValueError(f"sets: expected 0, for whole windows, or more, got {sets}")
+    sized(num_classes=num_classes, sets=sets, width=width)
+    sized(int, kernel=kernel)
     rates = iter(RATES)
 
     def drop(name: str) -> dict[str, Layer]:

@@ -20,7 +20,7 @@ from jconv.layers import (
     Parallel,
     Sequential,
 )
-from jconv.models.network import Network, known
+from jconv.models.network import Network, known, sized
 
 __all__ = ["INCEPTIONS", "VARIANTS", "conv_bn_act", "googlenet"]
 
@@ -55,7 +55,9 @@ def googlenet(
     by `net.outputs(params, state, x, at=["fc", "aux1", "aux2"], train=True, key=key)` and weigh them by 0.3.
 
     It is torchvision's network, whose published weights it fits: a BatchNorm after each convolution, where the paper
-    of 2014 has two local response normalisations, and a window of 3 in the third branch, where that has 5.
+    of 2014 has two local response normalisations, and a window of 3 in the third branch, where that has 5. Those
+    weights want pixels of mean and deviation 0.5 (`jconv.weights.Preprocessing`): torchvision's `transform_input`,
+    which has no counterpart here, makes such pixels of those normalised by ImageNet's mean and deviation.
 
     Args:
         aux: with the two auxiliary heads; they act on the loss alone, never on the network's value.
@@ -70,7 +72,7 @@ def googlenet(
         "inception3b", "inception4e", "inception5b".
 
     Raises:
-        ValueError: an unknown window; auxiliary heads without classes.
+        ValueError: an unknown window; auxiliary heads without classes; a width that leaves no features.
 
     Example:
         >>> net = googlenet()
@@ -82,6 +84,7 @@ def googlenet(
         Szegedy et al. 2014, "Going deeper with convolutions", arXiv:1409.4842, table 1 and section 5. BatchNorm: Ioffe
         & Szegedy 2015, arXiv:1502.03167, section 4.2.
     """
+    sized(num_classes=num_classes, width=width)
     known("window", window, (3, 5))
     if aux and not num_classes:
         raise ValueError("aux: auxiliary heads classify, and num_classes=0 has no classes; give it some, or aux=False")

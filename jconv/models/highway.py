@@ -6,7 +6,7 @@ import jax
 
 from jconv.layers import Activation, Conv, Dropout, GlobalAvgPool, Highway, Layer, Linear, MaxPool, Sequential
 from jconv.layers.initializers import Constant
-from jconv.models.network import Network, known
+from jconv.models.network import Network, known, sized
 
 __all__ = ["DEPTHS", "VARIANTS", "highway"]
 
@@ -45,7 +45,7 @@ def highway(
         A Network, (N, H, W, C) -> (N, num_classes), and features "stage1", "stage2", "stage3".
 
     Raises:
-        ValueError: an unknown depth.
+        ValueError: an unknown depth; a width that is not above 0.
 
     Example:
         >>> net = highway(11)
@@ -57,6 +57,7 @@ def highway(
         Srivastava, Greff & Schmidhuber 2015, "Highway networks", arXiv:1505.00387, section 2, and "Training very deep
         networks", arXiv:1507.06228, sections 2 and 3.3.
     """
+    sized(int, num_classes=num_classes, width=width)
 
     def conv(features: int) -> Sequential:
         return Sequential(conv=Conv(features, 3), act=Activation(act))

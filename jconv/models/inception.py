@@ -18,7 +18,7 @@ from jconv.layers import (
     Sequential,
 )
 from jconv.models.googlenet import conv_bn_act
-from jconv.models.network import Network
+from jconv.models.network import Network, sized
 
 __all__ = ["VARIANTS", "inception_v3"]
 
@@ -46,6 +46,10 @@ def inception_v3(
     | 7a | 3×3/2 · 1×7, 7×1, 3×3/2 | the grid shrinks |
     | 7b, 7c | 1×1 · 1×3 beside 3×1 · 3×3, then 1×3 beside 3×1 | a wider bank where the grid is coarse |
 
+    Its published weights want pixels of mean and deviation 0.5 (`jconv.weights.Preprocessing`): torchvision's
+    `transform_input`, which has no counterpart here, makes such pixels of those normalised by ImageNet's mean and
+    deviation.
+
     Args:
         aux: with the auxiliary head `AuxLogits` beside 6e, for images of at least 299 pixels or nearly: its logits are
             `net.outputs(..., at=["AuxLogits"])`, and they act on the loss alone. torchvision weighs them by 0.4.
@@ -59,7 +63,7 @@ def inception_v3(
         "Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d", "Mixed_6e", "Mixed_7c".
 
     Raises:
-        ValueError: an auxiliary head without classes.
+        ValueError: an auxiliary head without classes; a width that leaves no features.
 
     Example:
         >>> net = inception_v3(aux=True)
@@ -71,6 +75,7 @@ def inception_v3(
         Szegedy et al. 2015, "Rethinking the Inception architecture for computer vision", arXiv:1512.00567, table 1,
         figures 5 to 7 and 10, section 4.
     """
+    sized(num_classes=num_classes, width=width)
     if aux and not num_classes:
         raise ValueError("aux: auxiliary heads classify, and num_classes=0 has no classes; give it some, or aux=False")
     unit = partial(conv_bn_act, width=width, act=act)

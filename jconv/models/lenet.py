@@ -21,7 +21,7 @@ from jconv.layers import (
     State,
 )
 from jconv.layers.initializers import fan_in_uniform, ones, zeros
-from jconv.models.network import Network, known
+from jconv.models.network import Network, known, sized
 
 __all__ = ["C3", "VARIANTS", "Subsample", "TableConv", "lenet5", "scaled_tanh"]
 
@@ -72,7 +72,7 @@ def lenet5(
         A Network with the paper's names, (N, H, W, C) -> (N, num_classes), and features "C1", "C3", "C5".
 
     Raises:
-        ValueError: an unknown pool; a table for another width than the paper's.
+        ValueError: an unknown pool; a table for another width than the paper's; a width that leaves no features.
 
     Example:
         >>> net = lenet5(num_classes=0)
@@ -83,6 +83,7 @@ def lenet5(
     References:
         LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document recognition", section II.B.
     """
+    sized(num_classes=num_classes, width=width)
     known("pool", pool, POOLS)
     if table and width != 1:
         raise ValueError(f"table: the paper's connects 6 maps with 16; for width={width} give table=False")

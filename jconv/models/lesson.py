@@ -6,7 +6,7 @@ from itertools import product
 import jax
 
 from jconv.layers import Activation, BatchNorm, Conv, GlobalAvgPool, Layer, Linear
-from jconv.models.network import Network, known
+from jconv.models.network import Network, known, sized
 
 __all__ = ["LESSONS", "SIMPLE", "lesson_cnn", "simple_cnn"]
 
@@ -49,7 +49,7 @@ def lesson_cnn(
         A Network, (N, H, W, C) -> (N, num_classes), and features "conv1", "conv2", ...
 
     Raises:
-        ValueError: another first window.
+        ValueError: another first window; no features.
 
     Example:
         >>> net = lesson_cnn()
@@ -60,6 +60,7 @@ def lesson_cnn(
     References:
         Howard et al. 2019, "Practical deep learning for coders", part 2, lesson 10.
     """
+    sized(int, num_classes=num_classes, features=features)
     layers = _convolutions(features, first, bn, act) | {"global_pool": GlobalAvgPool()}
     if num_classes:
         layers["fc"] = Linear(num_classes)
@@ -87,7 +88,7 @@ def simple_cnn(
         A Network, (N, H, W, C) -> (N, num_classes), and features "conv1", "conv2", ...
 
     Raises:
-        ValueError: another first window.
+        ValueError: another first window; no features.
 
     Example:
         >>> net = simple_cnn(first=3, bn=True)
@@ -98,6 +99,7 @@ def simple_cnn(
     References:
         Howard & Gugger 2020, "Deep Learning for Coders with fastai and PyTorch", chapter 13.
     """
+    sized(int, num_classes=num_classes, features=features)
     layers = _convolutions(features, first, bn, act)
     if num_classes:
         last = f"{len(features) + 1}"

@@ -2,8 +2,7 @@
 
 import dataclasses
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,12 +22,13 @@ from jconv.layers import (
     child,
     depthwise,
 )
+from jconv.models.blocks import atrous
 from jconv.models.network import Network
 from jconv.ops.window import Padding
 
 __all__ = [
     "BATCH_NORM", "GOOGLE", "Act", "Excite", "Row", "Style", "Table",
-    "divisible", "inverted_residual", "mobile_network", "place", "renamed", "scaled",
+    "divisible", "inverted_residual", "mobile_network", "scaled",
 ]  # fmt: skip
 
 Act = str | Callable[[jax.Array], jax.Array]
@@ -49,6 +49,8 @@ class Row(NamedTuple):
     se: bool = False
     act: str | None = None
     """None is the network's."""
+    dilation: int = 1
+    """Of the window; `mobile_network` sets it."""
 
 
 Table = tuple[tuple[Row, ...], ...]
@@ -113,7 +115,8 @@ def inverted_residual(
     if wide:
         branch |= {"conv_pw": Conv(hidden, 1, bias=False), "bn1": norm, "act1": act}
     i = 2 if wide else 1  # norms are numbered through
-    window = depthwise(hidden, row.kernel, stride=row.stride, padding=style.padding, bias=False)
+    sampling = {"stride": row.stride, "dilation": row.dilation, "padding": style.padding}
+    window = depthwise(hidden, row.kernel, bias=False, **sampling)
     branch |= {"conv_dw": window, f"bn{i}": norm, f"act{i}": act}
     if excite:
         branch["se"] = excite(channels, hidden)
@@ -133,6 +136,7 @@ def mobile_network(
     num_classes: int,
     dropout: float,
     drop_path: float = 0.0,
+    output_stride: int | None = None,
     renames: Sequence[Callable[[str], str]] = (),
 ) -> Network:
     """A 3×3/2 stem, the blocks of a table, a head that pools, a classifier.
@@ -144,18 +148,20 @@ def mobile_network(
         head: the layers between the blocks and the classifier.
         style, num_classes, dropout, renames: of the network.
         drop_path: the probability grows from 0 in the first block, to reach this after the last.
+        output_stride: from which on stages dilate instead of striding; see `jconv.models.blocks.atrous`.
     """
     count = sum(row.blocks for rows in table for row in rows)
     rates = iter(np.linspace(0, drop_path, count, endpoint=False).tolist())
-    stages, channels = list[Layer](), stem
-    for rows in table:
-        blocks = []
-        for row in rows:
-            for i in range(row.blocks):
-                blocks.append(block(channels, row._replace(stride=1 if i else row.stride), next(rates)))
+    strides = [rows[0].stride for rows in table]  # no other row of a stage strides
+
+    def stages(channels: int) -> Iterator[Layer]:
+        for rows, step in zip(table, atrous((2, *strides), output_stride), strict=True):
+            each, blocks = [row for row in rows for _ in range(row.blocks)], []
+            for row, (stride, dilation, _) in zip(each, step.blocks(len(each)), strict=True):
+                blocks.append(block(channels, row._replace(stride=stride, dilation=dilation), next(rates)))
                 channels = row.features
-        stages.append(Sequential(*blocks))
-    strides = [rows[0].stride for rows in table]
+            yield Sequential(*blocks)
+
     ends = [f"blocks.{i}" for i, after in enumerate([*strides[1:], 2]) if after > 1]
     classifier: dict[str, Layer] = {"drop": Dropout(dropout)} if dropout and num_classes else {}
     if num_classes:
@@ -166,35 +172,7 @@ def mobile_network(
         conv_stem=Conv(stem, 3, stride=2, padding=style.padding, bias=False),
         bn1=style.norm,
         act1=Activation(style.act),
-        blocks=Sequential(*stages),
+        blocks=Sequential(*stages(stem)),
         **head,
         **classifier,
     )
-
-
-# Names of other libraries
-
-
-def place(i: int, counts: Sequence[int]) -> str:
-    """The path of a block below `blocks`, of its number where they are numbered through; past the last, a stage more.
-
-    >>> [place(i, (1, 2, 3)) for i in range(7)]
-    ['0.0', '1.0', '1.1', '2.0', '2.1', '2.2', '3.0']
-    """
-    for stage, count in enumerate(counts):
-        if i < count:
-            return f"{stage}.{i}"
-        i -= count
-    return f"{len(counts)}.{i}"
-
-
-def renamed(name: str, rules: Mapping[str, str]) -> str:
-    """The name with the modules that it begins with replaced, by the first pattern that they match.
-
-    >>> renamed("2.fc1.weight", {r"[12]\\.fc1": "se.conv_reduce"})
-    'se.conv_reduce.weight'
-    """
-    for pattern, modules in rules.items():
-        if found := re.match(rf"(?:{pattern})\.", name):
-            return f"{modules}.{name[found.end() :]}"
-    return name

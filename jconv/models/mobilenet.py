@@ -12,11 +12,10 @@ from jconv.models.mobile import (
     divisible,
     inverted_residual,
     mobile_network,
-    place,
-    renamed,
     scaled,
 )
-from jconv.models.network import Network
+from jconv.models.network import Network, sized
+from jconv.models.renames import place, renamed
 from jconv.ops.window import Padding
 
 __all__ = ["V1", "V2", "from_torchvision", "mobilenet_v1", "mobilenet_v2"]
@@ -43,6 +42,7 @@ def mobilenet_v1(
     *,
     width: float = 1.0,
     num_classes: int = 1000,
+    output_stride: int | None = None,
     dropout: float = 0.0,
     act: Act = "relu6",
     norm: Layer = BATCH_NORM,
@@ -53,6 +53,8 @@ def mobilenet_v1(
     Args:
         width: multiplies the features, which are rounded to multiples of 8.
         num_classes: features of the `classifier`; 0 ends the network with the pooled features.
+        output_stride: 8 or 16 for 32, or any other that the network passes: from there on stages dilate instead of
+            striding; see `jconv.models.blocks.atrous`.
         dropout: before the classifier.
         act: the activation; "relu" in the paper, "relu6" in its authors' code and timm.
         norm: what follows each convolution.
@@ -60,6 +62,9 @@ def mobilenet_v1(
 
     Returns:
         A Network with timm's paths, (N, H, W, C) -> (N, num_classes), and features "blocks.0" to "blocks.4".
+
+    Raises:
+        ValueError: a size that is not above 0; an output stride that the network does not pass.
 
     Example:
         >>> import jax
@@ -71,12 +76,12 @@ def mobilenet_v1(
     References:
         Howard et al. 2017, "MobileNets", arXiv:1704.04861, table 1.
     """
-
+    sized(num_classes=num_classes, width=width)
     style = Style(act, norm, padding)
 
     def block(channels: int, row: Row, rate: float) -> Layer:
         del rate  # there are no branches
-        window = {"stride": row.stride, "padding": padding}
+        window = {"stride": row.stride, "dilation": row.dilation, "padding": padding}
         return depthwise_separable(
             row.features, row.kernel, channels=channels, norm=norm, act=Activation(act), **window
         )
@@ -88,6 +93,7 @@ def mobilenet_v1(
         stem=divisible(32 * width),
         head={"global_pool": GlobalAvgPool()},
         num_classes=num_classes,
+        output_stride=output_stride,
         dropout=dropout,
     )
 
@@ -98,6 +104,7 @@ def mobilenet_v2(
     depth: float = 1.0,
     fixed: bool = False,
     num_classes: int = 1000,
+    output_stride: int | None = None,
     dropout: float = 0.2,
     drop_path: float = 0.0,
     act: Act = "relu6",
@@ -110,12 +117,15 @@ def mobilenet_v2(
         width: multiplies the features, which are rounded to multiples of 8; the head never has fewer than 1280.
         depth: multiplies the blocks of each stage, rounded up.
         fixed: the stem, the head, and the depth of the first and last stage stay as they are.
-        num_classes, dropout, act, norm, padding: as in `mobilenet_v1`.
+        num_classes, output_stride, dropout, act, norm, padding: as in `mobilenet_v1`.
         drop_path: the probability of leaving out a block's branch in training, which grows from 0 towards this.
 
     Returns:
         A Network with timm's paths, (N, H, W, C) -> (N, num_classes), and features "blocks.0", "blocks.1", "blocks.2",
         "blocks.4", "blocks.6".
+
+    Raises:
+        ValueError: as `mobilenet_v1`.
 
     Example:
         >>> import jax
@@ -127,7 +137,7 @@ def mobilenet_v2(
     References:
         Sandler et al. 2018, "MobileNetV2", arXiv:1801.04381, table 2.
     """
-
+    sized(num_classes=num_classes, width=width, depth=depth)
     style = Style(act, norm, padding)
 
     def block(channels: int, row: Row, rate: float) -> Layer:
@@ -141,6 +151,7 @@ def mobilenet_v2(
         stem=32 if fixed else divisible(32 * width),
         head={"conv_head": conv_head, "bn2": norm, "act2": Activation(act), "global_pool": GlobalAvgPool()},
         num_classes=num_classes,
+        output_stride=output_stride,
         dropout=dropout,
         drop_path=drop_path,
         renames=(from_torchvision,),

@@ -16,11 +16,10 @@ from jconv.models.mobile import (
     divisible,
     inverted_residual,
     mobile_network,
-    place,
-    renamed,
     scaled,
 )
-from jconv.models.network import Network, known
+from jconv.models.network import Network, known, sized
+from jconv.models.renames import place, renamed
 from jconv.ops.window import Padding
 
 __all__ = ["TABLES", "VARIANTS", "from_torchvision", "mobilenet_v3"]
@@ -52,6 +51,7 @@ def mobilenet_v3(
     size: str = "large",
     width: float = 1.0,
     num_classes: int = 1000,
+    output_stride: int | None = None,
     dropout: float = 0.2,
     drop_path: float = 0.0,
     act: Act = "hard_swish",
@@ -63,7 +63,7 @@ def mobilenet_v3(
     Args:
         size: "large" or "small".
         width: multiplies the features, which are rounded to multiples of 8; the head after the mean keeps its own.
-        num_classes, dropout, norm, padding: as in `jconv.models.mobilenet_v2`.
+        num_classes, output_stride, dropout, norm, padding: as in `jconv.models.mobilenet_v2`.
         drop_path: as there.
         act: the activation, but of the first stages, which have "relu".
 
@@ -72,7 +72,7 @@ def mobilenet_v3(
         "large" and "blocks.5" of "small", whose first is "stem".
 
     Raises:
-        ValueError: an unknown size.
+        ValueError: an unknown size; a width that is not above 0; an output stride that the network does not pass.
 
     Example:
         >>> import jax
@@ -84,6 +84,7 @@ def mobilenet_v3(
     References:
         Howard et al. 2019, "Searching for MobileNetV3", arXiv:1905.02244, tables 1 and 2.
     """
+    sized(num_classes=num_classes, width=width)
     table, style = scaled(TABLES[known("size", size, TABLES)], width=width), Style(act, norm, padding)
 
     def excite(channels: int, hidden: int) -> Layer:
@@ -104,6 +105,7 @@ def mobilenet_v3(
         stem=divisible(16 * width) if width >= 0.75 else 16,  # as timm has it
         head={**head, "flatten": Flatten()},
         num_classes=num_classes,
+        output_stride=output_stride,
         dropout=dropout,
         drop_path=drop_path,
         renames=RENAMES[size],

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 
 from jconv.layers import Activation, AvgPool, Conv, Dropout, GlobalAvgPool, Layer, MaxPool
-from jconv.models.network import Network, known
+from jconv.models.network import Network, known, sized
 
 __all__ = ["FORMS", "VARIANTS", "Block", "nin"]
 
@@ -49,7 +49,8 @@ def nin(
     """Network in Network: blocks of a window and two 1×1 convolutions, 3×3/2 pools between, and a mean of class maps.
 
     The 1×1 convolutions are a perceptron that slides over the image ("mlpconv"). The last has a feature for each class,
-    and the mean of its map is the class's score: no linear layer, hence few weights and any image size.
+    and the mean of its map is the class's score: no linear layer, hence few weights and images of any size from 39
+    pixels on, or 4 in the form for CIFAR.
 
     | form | windows | pools | params |
     |---|---|---|---|
@@ -68,7 +69,7 @@ def nin(
         (N, H, W, C) -> (N, num_classes), and features "block1", "block2", ...
 
     Raises:
-        ValueError: an unknown form.
+        ValueError: an unknown form; a width that leaves no features.
 
     Example:
         >>> net = nin(form="cifar", num_classes=10)
@@ -80,6 +81,7 @@ def nin(
         Lin, Chen & Yan 2013, "Network in network", arXiv:1312.4400, section 3 and figure 2; sizes from the authors'
         Caffe definitions.
     """
+    sized(num_classes=num_classes, width=width)
     blocks = FORMS[known("form", form, FORMS)]
     layers: dict[str, Layer] = {}
     stages: dict[str, str] = {}
@@ -87,7 +89,7 @@ def nin(
         last = i == len(blocks)
         for j, name in enumerate((f"conv{i}", f"cccp{2 * i - 1}", f"cccp{2 * i}")):
             features = num_classes if last and j == 2 else int(block.features[j] * width)
-            if not features:
+            if last and j == 2 and not num_classes:
                 break
             conv = Conv(features, 1) if j else Conv(features, block.kernel, stride=block.stride, padding=block.padding)
             layers |= {name: conv, f"relu_{name}": Activation(act)}

@@ -24,7 +24,8 @@ from jconv.layers import (
     SqueezeExcite,
 )
 from jconv.layers.initializers import ones, zeros
-from jconv.models.network import Network, known
+from jconv.models.blocks import atrous
+from jconv.models.network import Network, known, sized
 
 __all__ = ["VARIANTS", "from_torchvision", "regnet", "widths"]
 
@@ -54,6 +55,7 @@ def regnet(
     stem_width: int = 32,
     fit: str = "pycls",
     num_classes: int = 1000,
+    output_stride: int | None = None,
     dropout: float = 0.0,
     drop_path: float = 0.0,
     zero_gamma: bool = True,
@@ -74,6 +76,8 @@ def regnet(
             the nearest, of two the wider one, and the next wider one if that is less than 0.9 of the width. It matters
             to x_004, y_008 and y_080 among those that torchvision publishes, whose names end in `_tv` there as in timm.
         num_classes: features of the classifier `head.fc`; 0 ends the network with the pooled features.
+        output_stride: 8 or 16 for 32, or any other that the network passes: from there on stages dilate instead of
+            striding; see `jconv.models.blocks.atrous`.
         dropout: before the classifier.
         drop_path: the last block's probability of leaving out its branch in training; it grows linearly from 0.
         zero_gamma: start the last BatchNorm of every branch at scale 0.
@@ -83,7 +87,8 @@ def regnet(
         A Network with paths as in timm, (N, H, W, C) -> (N, num_classes), and features "stem", "s1", ...
 
     Raises:
-        ValueError: an unknown fit; a line that does not rise.
+        ValueError: an unknown fit; a line that does not rise; a size that is not above 0; an output stride that the
+            network does not pass.
 
     Example:
         >>> net = regnet()
@@ -94,20 +99,23 @@ def regnet(
     References:
         Radosavovic et al. 2020, "Designing Network Design Spaces", arXiv:2003.13678, section 3.3, tables 2 and 3.
     """
+    sized(int, num_classes=num_classes, depth=depth, width=width, group_width=group_width, se=se, stem_width=stem_width)
+    sized(ratio=ratio)
     plan = widths(depth=depth, width=width, slope=slope, ratio=ratio, group_width=group_width, fit=fit)
     rates = iter(np.linspace(0, drop_path, depth).tolist())
 
-    def conv(features: int, kernel: int, stride: int = 1, groups: int = 1, last: bool = False) -> Sequential:
+    def conv(features: int, kernel: int, *, last: bool = False, **window: Any) -> Sequential:
         bn = BatchNorm(scale_init=zeros if last and zero_gamma else ones)
         acts = {} if last else {"act": Activation(act)}
-        return Sequential(conv=Conv(features, kernel, stride=stride, groups=groups, bias=False), bn=bn, **acts)
+        return Sequential(conv=Conv(features, kernel, bias=False, **window), bn=bn, **acts)
 
-    def block(channels: int, features: int, stride: int) -> Layer:
+    def block(channels: int, features: int, stride: int, dilation: int) -> Layer:
         hidden, rate = round(channels * se), next(rates)
+        groups = features // min(group_width, features)
         excite = SqueezeExcite(Conv(hidden, 1), Conv(features, 1), Activation(act))
         branch = Sequential(
             conv1=conv(features, 1),
-            conv2=conv(features, 3, stride, features // min(group_width, features)),
+            conv2=conv(features, 3, stride=stride, dilation=dilation, groups=groups),
             **({"se": excite} if se else {}),
             conv3=conv(features, 1, last=True),
             **({"drop_path": DropPath(rate)} if rate else {}),
@@ -117,16 +125,18 @@ def regnet(
         return Residual(branch, Identity() if same else project, Activation(act))
 
     def stages(channels: int) -> Iterator[tuple[str, Layer]]:
-        for i, (features, count) in enumerate(plan, 1):
-            first = block(channels, features, 2)
-            blocks = [first, *(block(features, features, 1) for _ in range(count - 1))]
-            channels = features
+        steps = atrous((2, *(2 for _ in plan)), output_stride)
+        for i, ((features, count), step) in enumerate(zip(plan, steps, strict=True), 1):
+            blocks = []
+            for stride, dilation, _ in step.blocks(count):
+                blocks.append(block(channels, features, stride, dilation))
+                channels = features
             yield f"s{i}", Sequential(**{f"b{j}": layer for j, layer in enumerate(blocks, 1)})
 
     drop = {"drop": Dropout(dropout)} if dropout else {}
     classifier = {"fc": Linear(num_classes)} if num_classes else {}
     head = Sequential(global_pool=GlobalAvgPool(), **drop, **classifier)
-    body = {"stem": conv(stem_width, 3, 2), **dict(stages(stem_width))}
+    body = {"stem": conv(stem_width, 3, stride=2), **dict(stages(stem_width))}
     return Network(stages={name: name for name in body}, renames=(from_torchvision,), **body, head=head)
 
 

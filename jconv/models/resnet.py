@@ -22,8 +22,8 @@ from jconv.layers import (
     Sequential,
 )
 from jconv.layers.initializers import ones, zeros
-from jconv.models.blocks import SHORTCUTS, shortcut_layers, squeeze_excite
-from jconv.models.network import Network, known
+from jconv.models.blocks import SHORTCUTS, Step, atrous, shortcut_layers, squeeze_excite
+from jconv.models.network import Network, known, sized
 from jconv.models.stems import stem_layers
 
 __all__ = ["DEPTHS", "VARIANTS", "resnet"]
@@ -38,7 +38,6 @@ DEPTHS: dict[int, tuple[str, tuple[int, ...]]] = {  # block, blocks in each stag
     200: ("bottleneck", (3, 24, 36, 3)),
     **{6 * n + 2: ("basic", (n, n, n)) for n in (3, 5, 7, 9, 18)},  # CIFAR's 20, 32, 44, 56, 110
 }
-OUTPUT_STRIDES = {32: 0, 16: 1, 8: 2}  # how many stages, the last ones, dilate where the others stride
 
 
 def resnet(
@@ -54,7 +53,7 @@ def resnet(
     se: float = 0.0,
     blur: int = 0,
     stem_pool: str | None = None,
-    output_stride: int = 32,
+    output_stride: int | None = None,
     dropout: float = 0.0,
     drop_path: float = 0.0,
     zero_gamma: bool = True,
@@ -88,8 +87,8 @@ def resnet(
         blur: anti-aliasing with a binomial filter of this many taps wherever the network strides but at the stem's
             convolution and the shortcuts; 0 is none.
         stem_pool: "max", "conv" (a 3×3/2 convolution, as ResNet-RS) or "none"; None is what the stem's row says.
-        output_stride: 16 or 8 for 32 where the stem's is 4: the last one or two stages do not stride but dilate, from
-            their second block on, so that all kernels see what they saw (Chen et al. 2017, arXiv:1706.05587, 3.1).
+        output_stride: 16 or 8 where the stem's stride is 4, and its own 32 by default: the last one or two stages do
+            not stride but dilate; see `jconv.models.blocks.atrous`.
         dropout: before the classifier; ResNet-RS has 0.25.
         drop_path: the last block's probability of leaving out its branch in training; it grows linearly from 0.
         zero_gamma: start the last BatchNorm of every branch at scale 0, so that a block starts as its shortcut.
@@ -100,7 +99,8 @@ def resnet(
         A Network with paths as in timm, (N, H, W, C) -> (N, num_classes), and features "stem", "layer1", ...
 
     Raises:
-        ValueError: an unknown depth, stem or option, with the nearest that is known.
+        ValueError: an unknown depth, stem or option, with the nearest that is known; a size that is not above 0; an
+            output stride that the network does not pass, as all but 1, 2 and 4 of CIFAR's.
 
     Example:
         >>> net = resnet(18, stem="c", num_classes=10)
@@ -113,16 +113,17 @@ def resnet(
         arXiv:1611.05431. Zagoruyko & Komodakis 2016, arXiv:1605.07146. Hu et al. 2017, arXiv:1709.01507. Zhang 2019,
         arXiv:1904.11486. Huang et al. 2016, arXiv:1603.09382. Bello et al. 2021, "ResNet-RS", arXiv:2103.07579.
     """
+    sized(int, num_classes=num_classes, width=width, groups=groups, group_width=group_width, se=se, blur=blur)
     kind, counts = DEPTHS[known("depth", depth, DEPTHS)]
     known("shortcut", shortcut, SHORTCUTS)
     known("stride_at", stride_at, ("conv1", "conv2"))
-    known("output_stride", output_stride, OUTPUT_STRIDES)
     if kind == "basic" and (groups, group_width, stride_at) != (1, 64, "conv2"):
         raise ValueError(f"groups, group_width and stride_at are for bottlenecks; depth {depth} has basic blocks")
 
     rates = iter(np.linspace(0, drop_path, sum(counts)).tolist())
 
-    def block(channels: int, features: int, stride: int, before: int, dilation: int) -> Layer:
+    def block(channels: int, features: int, step: Step) -> Layer:
+        stride, before, dilation = step
         out = features * (4 if kind == "bottleneck" else 1)
         inner = features * group_width // 64 * groups if kind == "bottleneck" else features
         strides = {"conv1": (stride, 1), "conv2": (1, stride)}[stride_at]
@@ -154,17 +155,15 @@ def resnet(
         return Residual(branch, shortcut_layers(shortcut, channels, out, stride, dilation), Activation(act))
 
     def stages(channels: int) -> Iterator[tuple[str, Layer]]:
-        dilation = before = 1  # of a block's last 3×3 convolution, and of the one before it
-        for i, count in enumerate(counts):
-            blocks, atrous = [], i >= len(counts) - OUTPUT_STRIDES[output_stride]
-            dilation *= 2 if atrous else 1
-            for j in range(count):
-                stride = 2 if i and not j and not atrous else 1
-                blocks.append(block(channels, width << i, stride, before, dilation))
-                channels, before = (width << i) * (4 if kind == "bottleneck" else 1), dilation
+        for i, (count, step) in enumerate(zip(counts, steps, strict=True)):
+            blocks = []
+            for each in step.blocks(count):
+                blocks.append(block(channels, width << i, each))
+                channels = (width << i) * (4 if kind == "bottleneck" else 1)
             yield f"layer{i + 1}", Sequential(*blocks)
 
-    first, channels = stem_layers(stem, width=width, pool=stem_pool, blur=blur, act=act)
+    first, channels, stem_stride = stem_layers(stem, width=width, pool=stem_pool, blur=blur, act=act)
+    steps = atrous((stem_stride, *(2 if i else 1 for i in range(len(counts)))), output_stride)
     layers = first | dict(stages(channels)) | {"global_pool": GlobalAvgPool()}
     if num_classes:
         layers |= {"drop": Dropout(dropout)} if dropout else {}

@@ -19,7 +19,7 @@ from jconv.layers import (
     Run,
     Sequential,
 )
-from jconv.models.network import Network, known
+from jconv.models.network import Network, known, sized
 from jconv.models.resnet import DEPTHS, resnet
 
 __all__ = ["VARIANTS", "Resized", "Segmenter", "deeplab"]
@@ -81,7 +81,8 @@ def deeplab(
         (N, H, W, num_classes), with features "stem", "layer1", ..., "out" before it is resized, and "aux".
 
     Raises:
-        ValueError: an unknown output stride, a depth without a fourth stage, or an option that `resnet` refuses.
+        ValueError: an unknown output stride, a depth without a fourth stage, a size that is not above 0, or an option
+            that `resnet` refuses.
 
     Example:
         >>> net = deeplab(auxiliary=True)
@@ -92,6 +93,7 @@ def deeplab(
     References:
         Chen et al. 2017, "Rethinking Atrous Convolution for Semantic Image Segmentation", arXiv:1706.05587, section 3.
     """
+    sized(int, num_classes=num_classes, head_width=head_width)
     dilations = RATES[known("output_stride", output_stride, RATES)] if rates is None else rates
     block, _ = DEPTHS[known("depth", depth, [depth for depth, (_, counts) in DEPTHS.items() if len(counts) == 4])]
     trunk = resnet(depth, output_stride=output_stride, num_classes=0, width=width, act=act, **backbone).children()

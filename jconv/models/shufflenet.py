@@ -25,7 +25,7 @@ from jconv.layers import (
     concatenate,
     depthwise,
 )
-from jconv.models.network import Network, known
+from jconv.models.network import Network, known, sized
 
 __all__ = ["COUNTS", "V1", "V2", "Concatenated", "Halves", "shufflenet_v1", "shufflenet_v2"]
 
@@ -101,6 +101,7 @@ def shufflenet_v1(*, groups: int = 3, width: float = 1.0, num_classes: int = 100
     References:
         Zhang et al. 2017, "ShuffleNet", arXiv:1707.01083, table 1 and figure 2.
     """
+    sized(num_classes=num_classes, width=width)
     stem, stage2 = round(24 * width), round(STAGE2[known("groups", groups, STAGE2)] * width)
     if stage2 % (4 * groups) or (stage2 - stem) % groups or not stem:
         raise ValueError(
@@ -153,6 +154,7 @@ def shufflenet_v2(*, width: float = 1.0, num_classes: int = 1000, act: Act = "re
     References:
         Ma et al. 2018, "ShuffleNet V2", arXiv:1807.11164, table 5 and figure 3.
     """
+    sized(num_classes=num_classes, width=width)
     stem, *features, head = FEATURES.get(width) or (2 * round(f * width / 2) for f in FEATURES[1.0])
     if min(stem, *features) < 2:
         raise ValueError(f"width: expected at least 2 features in the stem and in each stage, got width={width}")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 
 from jconv.layers import Activation, Conv, Dropout, GlobalAvgPool, Layer, MaxPool, Parallel, Sequential
-from jconv.models.network import Network, known
+from jconv.models.network import Network, known, sized
 
 __all__ = ["VARIANTS", "VERSIONS", "squeezenet"]
 
@@ -46,7 +46,7 @@ def squeezenet(
         A Network with torchvision's paths, (N, H, W, C) -> (N, num_classes), and features "conv1", ..., "fire9".
 
     Raises:
-        ValueError: an unknown version.
+        ValueError: an unknown version; a width that leaves no features.
 
     Example:
         >>> net = squeezenet(version="1.1")
@@ -57,6 +57,7 @@ def squeezenet(
     References:
         Iandola et al. 2016, "SqueezeNet", arXiv:1602.07360, table 1 and figure 1.
     """
+    sized(num_classes=num_classes, width=width)
     features, kernel, pooled = VERSIONS[known("version", version, VERSIONS)]
     pool = MaxPool(3, stride=2, padding=0, ceil_mode=True)
     layers: list[Layer] = [Conv(int(features * width), kernel, stride=2, padding=0), Activation(act), pool]

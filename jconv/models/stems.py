@@ -1,5 +1,6 @@
 """Stems: what turns an image into the first stage's features. The table holds them all; `stem` builds one."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -53,13 +54,13 @@ POOLS = ("max", "conv", "none")
 
 def stem_layers(
     stem: str | Layer, *, width: int, pool: str | None, blur: int, act: str | Callable[[jax.Array], jax.Array]
-) -> tuple[dict[str, Layer], int]:
-    """The layers before the first stage, by name, and the features they end with; see `jconv.models.resnet`."""
+) -> tuple[dict[str, Layer], int, int]:
+    """The layers before the first stage, by name, the features they end with and their stride; see `resnet`."""
     if isinstance(stem, Layer):
-        conv1, features, pooled = stem, _features(stem), True
+        conv1, (features, strided), pooled = stem, _measured(stem), True
     else:
         convs, pooled = STEMS[known("stem", stem, STEMS)]
-        layers, features = list[Layer](), 0
+        layers, features, strided = list[Layer](), 0, math.prod(c.stride for c in convs)
         for c in convs:
             features = c.features * width // 64
             padding = c.padding and (c.padding, c.padding)
@@ -74,13 +75,14 @@ def stem_layers(
         first["maxpool"] = Sequential(conv, *blurs, BatchNorm(), Activation(act))
     elif pool == "max":
         first["maxpool"] = Sequential(MaxPool(3, stride=1), *blurs) if blur else MaxPool(3, stride=2)
-    return first, features
+    return first, features, strided if pool == "none" else 2 * strided
 
 
-def _features(stem: Layer) -> int:
-    """The features that a stem returns for a colour image."""
+def _measured(stem: Layer) -> tuple[int, int]:
+    """The features that a stem returns for a colour image, and its stride: how much more of an image a pixel takes."""
 
     def run(x: jax.Array) -> jax.Array:
         return stem.apply(*stem.init(jax.random.key(0), x), x)[0]
 
-    return jax.eval_shape(run, jax.ShapeDtypeStruct((1, 64, 64, 3), "float32")).shape[-1]
+    small, large = (jax.eval_shape(run, jax.ShapeDtypeStruct((1, n, n, 3), "float32")).shape for n in (64, 128))
+    return small[-1], 64 // max(1, large[1] - small[1])

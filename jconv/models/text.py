@@ -23,7 +23,7 @@ from jconv.layers import (
     concatenate,
 )
 from jconv.layers.initializers import Initializer, Normal
-from jconv.models.network import Network
+from jconv.models.network import Network, sized
 
 __all__ = ["TCNS", "VARIANTS", "Embed", "max_over_time", "tcn", "textcnn"]
 
@@ -98,7 +98,7 @@ def textcnn(
         `fc`.
 
     Raises:
-        ValueError: no widths.
+        ValueError: no widths, or a size that is not above 0.
 
     Example:
         >>> net = textcnn(vocabulary=20_000)
@@ -110,8 +110,7 @@ def textcnn(
     References:
         Kim 2014, "Convolutional Neural Networks for Sentence Classification", arXiv:1408.5882, sections 2 and 3.1.
     """
-    if not widths:
-        raise ValueError("widths: expected the lengths of the phrases to look for, as (3, 4, 5), got none")
+    sized(int, num_classes=num_classes, vocabulary=vocabulary, embedding=embedding, widths=widths, width=width)
     convs = Parallel(*(Conv(width, w, padding="VALID") for w in widths), combine=max_over_time)
     layers: dict[str, Layer] = {"embed": Embed(vocabulary, embedding)} if vocabulary else {}
     layers |= {"convs": convs, "act": Activation(act), "drop": Dropout(dropout)}
@@ -150,7 +149,7 @@ def tcn(
         code: `network.0.conv1`, `linear`.
 
     Raises:
-        ValueError: no levels.
+        ValueError: no levels, or a size that is not above 0.
 
     Example:
         >>> net = tcn(levels=4)
@@ -162,8 +161,7 @@ def tcn(
         Bai, Kolter & Koltun 2018, arXiv:1803.01271, section 3. van den Oord et al. 2016, "WaveNet", arXiv:1609.03499,
         section 2.1.
     """
-    if levels < 1:
-        raise ValueError(f"levels: expected at least 1 residual block, got {levels}")
+    sized(int, num_classes=num_classes, levels=levels, width=width, kernel=kernel, channels=channels)
 
     def block(dilation: int, shortcut: Layer) -> Layer:
         def conv() -> Conv:

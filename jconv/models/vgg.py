@@ -8,7 +8,7 @@ import jax
 from jconv import ops
 from jconv.layers import Activation, BatchNorm, Conv, Dropout, GlobalAvgPool, Layer, Linear, MaxPool, Sequential
 from jconv.layers.simple import Function
-from jconv.models.network import Network, known
+from jconv.models.network import Network, known, sized
 
 __all__ = ["DEPTHS", "VARIANTS", "AtLeast", "from_torchvision", "vgg"]
 
@@ -51,7 +51,7 @@ def vgg(
         A Network with timm's paths, (N, H, W, C) -> (N, num_classes), and features "conv1" to "conv5", "pool5".
 
     Raises:
-        ValueError: an unknown depth.
+        ValueError: an unknown depth; a width that is not above 0.
 
     Example:
         >>> net = vgg(16)
@@ -63,6 +63,7 @@ def vgg(
         Simonyan & Zisserman 2014, "Very deep convolutional networks for large-scale image recognition",
         arXiv:1409.1556, table 1.
     """
+    sized(int, num_classes=num_classes, width=width)
     layers: list[Layer] = []
     stages: dict[str, str] = {}
     for i, count in enumerate(DEPTHS[known("depth", depth, DEPTHS)]):

@@ -21,7 +21,7 @@ from jconv.layers import (
     child,
     depthwise,
 )
-from jconv.models.network import Network
+from jconv.models.network import Network, sized
 
 __all__ = ["VARIANTS", "Block", "xception"]
 
@@ -59,7 +59,7 @@ def xception(
         "block11", "exit", those of blocks after the activation that the next one begins with.
 
     Raises:
-        ValueError: a width that is not positive.
+        ValueError: a width that is not above 0.
 
     Example:
         >>> net = xception()
@@ -70,8 +70,7 @@ def xception(
     References:
         Chollet 2016, "Xception", arXiv:1610.02357, figure 5; dropout: section 4.
     """
-    if width <= 0:
-        raise ValueError(f"width: expected a positive number, got {width}")
+    sized(num_classes=num_classes, width=width)
 
     def scaled(features: int) -> int:
         return max(1, round(features * width))

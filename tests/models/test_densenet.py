@@ -66,7 +66,7 @@ def test_old_checkpoints_load(key: jax.Array) -> None:
 
 
 def test_no_blocks() -> None:
-    with pytest.raises(ValueError, match=r"layers: expected the number of dense layers in each block, as \(6, 12"):
+    with pytest.raises(ValueError, match=r"layers: expected whole numbers, above 0, got \(\)"):
         densenet(layers=())
 
 

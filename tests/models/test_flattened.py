@@ -67,5 +67,5 @@ def test_dropout_is_where_the_rates_say() -> None:
 
 
 def test_fewer_sets_than_none() -> None:
-    with pytest.raises(ValueError, match=r"sets: expected 0, for whole windows, or more, got -1"):
+    with pytest.raises(ValueError, match=r"sets: expected a whole number, 0 or more, got -1"):
         flattened_cnn(sets=-1)

@@ -23,6 +23,11 @@ def test_sizes() -> None:
 
 def test_no_classes_leaves_the_last_convolution_out() -> None:
     assert maps(nin(num_classes=0), 1, 96, 64, 3)["value"] == (1024,)
+    assert maps(nin(), 1, 39, 39, 3)["value"] == maps(nin(), 1, 39, 47, 3)["value"] == (1000,)
+    assert maps(nin(form="cifar"), 1, 4, 4, 3)["value"] == (1000,)
+    for net, n in ((nin(), 38), (nin(form="cifar"), 3)):
+        with pytest.raises(ValueError, match=r"spatial axis 0: a window of 3 .* does not fit"):
+            maps(net, 1, n, 64, 3)
     assert maps(nin(form="cifar", num_classes=0, width=1 / 8), 1, 32, 48, 3) == {
         "block1": (32, 48, 12), "block2": (16, 24, 24), "block3": (8, 12, 24), "value": (24,),
     }  # fmt: skip

@@ -30,7 +30,7 @@ from jconv.models.stems import STEMS
 from tests import goldens
 from tests.catalogue import fast_jit
 from tests.models.parity import Agree, reference
-from tests.models.shapes import abstract, count
+from tests.models.shapes import abstract, count, maps
 
 KEY = jax.random.key(0)
 
@@ -274,10 +274,18 @@ def test_dilations_begin_after_the_first_block() -> None:
 def test_output_stride_of_other_stems_and_shortcuts() -> None:
     for shortcut in ("conv", "avgpool", "pad"):
         assert sizes(resnet(26, shortcut=shortcut, output_stride=8), 65)["layer4"] == (9, 2048)
-    cifar = resnet(20, stem="cifar", width=16, output_stride=16)
-    params, state, x = abstract(cifar, 1, 32, 32, 3)
-    maps, _ = jax.eval_shape(cifar.features, params, state, x)
-    assert [maps[f"layer{i}"].shape[1] for i in (1, 2, 3)] == [32, 16, 16]
+    own = Sequential(Conv(24, 5, stride=2, padding=0))
+    for stem, pool, right in (
+        ("cifar", None, 2),
+        ("a", "none", 8),
+        ("patch", "max", 16),
+        ("patch", None, 8),
+        (own, None, 8),
+    ):
+        found = sizes(resnet(18, stem=stem, stem_pool=pool, output_stride=right), 96)
+        assert 96 / right - 1 <= found["layer4"][0] <= 96 / right, (stem, found)
+    cifar = resnet(20, stem="cifar", width=16, output_stride=2)
+    assert [maps(cifar, 1, 32, 32, 3)[f"layer{i}"][0] for i in (1, 2, 3)] == [32, 16, 16]
 
 
 # Options
@@ -411,6 +419,9 @@ def test_a_depth_counts_the_weighted_layers(depth: int) -> None:
         (lambda: resnet(shortcut="avg_pool"), r"shortcut: unknown 'avg_pool'; did you mean 'avgpool'\?"),
         (lambda: resnet(stride_at="conv3"), r"stride_at: unknown 'conv3'; did you mean 'conv"),
         (lambda: resnet(stem_pool="mx"), r"stem_pool: unknown 'mx'; did you mean 'max'\?"),
+        (lambda: models.create("cifar_resnet20", output_stride=8), r"output_stride: .* passes, 1, 2, 4, got 8"),
+        (lambda: resnet(stem_pool="none", output_stride=32), r"output_stride: .* passes, 2, 4, 8, 16, got 32"),
+        (lambda: resnet(output_stride=12), r"output_stride: .* passes, 4, 8, 16, 32, got 12"),
         (lambda: resnet(act="rleu"), r"unknown activation 'rleu'; did you mean 'relu'"),
         (lambda: resnet(18, groups=2), r"groups, group_width and stride_at are for bottlenecks; depth 18 has basic"),
         (lambda: models.create("resnet5O"), r"unknown model 'resnet5O'; did you mean 'resnet50"),

@@ -66,7 +66,7 @@ def test_textcnn_sizes() -> None:
     assert maps(textcnn(), 1, 40, 300) == {"convs": (300,), "value": (2,)}
     assert maps(textcnn(num_classes=0, width=7), 1, 5, 4) == {"convs": (21,), "value": (21,)}
     assert count(textcnn(), 1, 40, 300) == 100 * (12 * 300 + 3) + 2 * 301
-    with pytest.raises(ValueError, match=r"widths: expected the lengths of the phrases to look for, as \(3, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"widths: expected whole numbers, above 0, got \(\)"):
         textcnn(widths=())
 
 
@@ -93,7 +93,7 @@ def test_tcn_sizes() -> None:
     assert maps(tcn(), 1, 784, 1) == {"network": (784, 25), "value": (784, 10)}
     assert maps(tcn(num_classes=0, levels=2, channels=25), 1, 30, 25)["value"] == (30, 25)
     assert tcn(channels=25)["network.0.downsample"] == tcn()["network.1.downsample"] == Identity()
-    with pytest.raises(ValueError, match="levels: expected at least 1 residual block, got 0"):
+    with pytest.raises(ValueError, match="levels: expected a whole number, above 0, got 0"):
         tcn(levels=0)
 
 

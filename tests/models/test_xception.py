@@ -39,7 +39,7 @@ def test_options() -> None:
     assert "drop" not in xception(dropout=0.0).children()
     acts = {layer for _, layer in xception(act="gelu").walk() if isinstance(layer, Activation)}
     assert acts == {Activation("gelu")}
-    with pytest.raises(ValueError, match=r"width: expected a positive number, got -1"):
+    with pytest.raises(ValueError, match=r"width: expected a number, above 0, got -1"):
         xception(width=-1)
 
 
