@@ -2,6 +2,7 @@
 
 import builtins
 import fnmatch
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,21 +121,46 @@ FAMILIES: tuple[tuple[Callable[..., Network], dict[str, dict]], ...] = (
 )
 """Each family's function, and its variants: name -> options."""
 
+HINTS: dict[str, str] = {
+    **dict.fromkeys(("in_chans", "in_channels"), "channels come from x, when the network is initialised"),
+    **dict.fromkeys(("pretrained", "weights"), "create the network, then weights.load(model, 'hf-hub:timm/...')"),
+    "features_only": "every network has model.features(params, state, x)",
+}
+"""What to do instead where other libraries have an option."""
+
 
 def create(name: str, **options: Any) -> Network:
     """The network of that name, with options of its family's function changed.
 
     Raises:
-        ValueError: an unknown name, with the nearest that are known.
+        ValueError: an unknown name or option, with the nearest that are known; a value that the family refuses.
 
     Example:
         >>> create("resnet50d", num_classes=10) == resnet(50, stem="c", shortcut="avgpool", num_classes=10)
         True
     """
+    if not isinstance(name, str):
+        raise ValueError(f"name: expected a model's name, as 'resnet50', got {name!r}; see jconv.models.list()")
     for family, variants in FAMILIES:
         if name in variants:
+            known = _options(family)
+            for option in options:
+                if option not in known:
+                    raise ValueError(f"{name} has no option {option!r}; {HINTS.get(option) or nearest(option, known)}")
             return family(**variants[name] | options)
-    raise ValueError(f"unknown model {name!r}; {nearest(name, list())}")
+    model, _, tag = name.partition(".")
+    if tag and model in list():
+        hint = f"a tag names weights; create({model!r}), then weights.load(model, 'hf-hub:timm/{name}')"
+    else:
+        hint = nearest(name, list(f"*_{name}") or list())
+    raise ValueError(f"unknown model {name!r}; {hint}")
+
+
+def _options(family: Callable[..., Network]) -> builtins.list[str]:
+    """The options of a family's function, and of the one that it hands others on to."""
+    own = inspect.signature(family).parameters
+    handed = _options(resnet) if "backbone" in own else []
+    return [*dict.fromkeys([*(name for name in own if name != "backbone"), *handed])]
 
 
 def list(pattern: str = "*") -> builtins.list[str]:
@@ -151,6 +177,9 @@ def shelf(*, folder: str | Path | None = None) -> dict[str, dict[str, Any]]:
 
     Args:
         folder: of the shelf; None is $JCONV_SHELF, else `models` in the working folder or in jconv's own repository.
+
+    Raises:
+        ValueError: a folder that is not there.
     """
     return cards(folder)
 

@@ -16,6 +16,7 @@ from jconv.weights import Preprocessing
 __all__ = ["Trained", "cards", "folder_of", "read"]
 
 CARD, WEIGHTS = "card.toml", "weights.safetensors"
+NEEDED = ("architecture", "input", "classes")
 
 
 class Trained(NamedTuple):
@@ -40,7 +41,9 @@ def folder_of(shelf: str | Path | None) -> Path:
 
 
 def cards(shelf: str | Path | None = None) -> dict[str, dict[str, Any]]:
-    """The cards of the networks on the shelf, by name."""
+    """The cards of the networks on the shelf, by name. ValueError for a folder that is not there."""
+    if shelf is not None and not Path(shelf).is_dir():
+        raise ValueError(f"folder: expected a shelf, a folder of folders with {CARD}, got {str(shelf)!r}: not there")
     return {path.parent.name: _card(path) for path in sorted(folder_of(shelf).glob(f"*/{CARD}"))}
 
 
@@ -50,10 +53,12 @@ def read(name: str | Path, create: Any, shelf: str | Path | None = None) -> Trai
     if not (folder / CARD).exists():
         folder = folder_of(shelf) / name
     if not (folder / CARD).exists():
-        known = cards(shelf)
+        known = cards(shelf) if folder_of(shelf).is_dir() else {}
         hint = nearest(str(name), known) if known else f"there is none in {folder_of(shelf)}"
         raise ValueError(f"unknown trained model {str(name)!r}: expected a folder with {CARD}, or a name; {hint}")
     card = _card(folder / CARD)
+    if missing := [key for key in NEEDED if key not in card]:
+        raise ValueError(f"{folder / CARD}: expected the keys {', '.join(NEEDED)}; missing: {', '.join(missing)}")
     model = create(card["architecture"], **card.get("options", {}))
     x = jax.ShapeDtypeStruct((1, *card["input"]), "float32")
     params, state, preprocessing = weights.load(model, folder / WEIGHTS, x=x)
