@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from jconv import cost, models
+from jconv.layers import Activation, Identity
 from tests.catalogue import fast_jit
 from tests.models.zoo import NUMBERS, TINY
 
@@ -67,12 +68,27 @@ def test_it_learns_eight_examples_by_heart(name: str) -> None:
 @pytest.mark.parametrize("name", TINY)
 def test_evaluation_is_deterministic_and_leaves_state_alone(name: str) -> None:
     net = TINY[name].make()
-    x = jax.ShapeDtypeStruct((2, *TINY[name].shape), "float32")
-    params, state = jax.eval_shape(net.init, KEY, x)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, *TINY[name].shape)), jnp.float32)
+    params, state = net.init(KEY, x)
+    state = jax.tree.map(lambda a: jnp.asarray(rng.uniform(0.5, 1.5, a.shape), a.dtype), state)
     assert "random_bits" not in str(jax.make_jaxpr(net.apply)(params, state, x))
-    y, after = jax.eval_shape(net.apply, params, state, x)
+    run = fast_jit(net.apply)
+    (y, after), (again, _) = run(params, state, x), run(params, state, x)
     assert y.shape == (2, *TINY[name].out)
+    assert np.isfinite(y).all()
+    np.testing.assert_array_equal(y, again)
     assert jax.tree.structure(after) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+def test_features_are_in_the_order_of_the_stages_until_jax_sorts_them() -> None:
+    layers = {"f": Identity(), "g": Activation("relu"), "h": Identity()}
+    net = models.Network(layers, stages={"stem": "f", "act": "g", "last": "h"})
+    names, x = [name for name, _ in net.stages], jnp.ones((1, 2))
+    assert list(net.features({}, {}, x)[0]) == names == ["stem", "act", "last"]
+    assert list(net.features({}, {}, x, at=["last", "stem"])[0]) == ["stem", "last"]
+    assert list(fast_jit(net.features)({}, {}, x)[0]) == sorted(names)
 
 
 def test_a_random_layer_would_be_noticed() -> None:
