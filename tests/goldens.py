@@ -1,5 +1,7 @@
 """Golden files: the paths and shapes of some networks' arrays, in tests/golden; `python -m tests.goldens` writes them.
 
+What torch computed of others is in tests/golden/parity, by tests/models/record.py.
+
 They are what published weights are converted by, so a change here is a change that breaks somebody's checkpoint.
 """
 

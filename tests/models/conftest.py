@@ -1,31 +1,59 @@
-"""`agree` compares a network with torch's; the table of what it found follows the tests."""
+"""`agree` compares a network with torch's, and with what torch computed once; a table follows the former."""
 
+import collections
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jconv.models import Network
-from tests.models.parity import EXACT, Agree, Difference, compare
+from tests.models import record
+from tests.models.parity import EXACT, Agree, Difference, Theirs, compare, ours
 
 
-@pytest.fixture
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", action="store_true", help="keep what torch computes, where ours agrees with it")
+
+
+@pytest.fixture(params=[pytest.param("torch", marks=pytest.mark.parity), "record"])
 def agree(record_property: Callable[[str, object], None], request: pytest.FixtureRequest) -> Agree:
-    """`compare`, asserted and noted for the table."""
+    """Ours beside torch's, asserted and noted for the table; or beside the record, in float64 and without torch."""
+    parameters = [str(value) for name, value in request.node.callspec.params.items() if name != "agree"]
+    test = request.node.originalname + (f"[{', '.join(parameters)}]" if parameters else "")
 
-    def asserted(net: Network, theirs: Any, shape: tuple[int, ...], *, exact: float = EXACT, **options: Any) -> None:
-        found = compare(net, theirs, shape, **options)
-        record_property("parity", (request.node.nodeid, shape, {what: tuple(d) for what, d in found.items()}))
+    def with_torch(
+        net: Network, theirs: Theirs, shape: tuple[int, ...], *, exact: float = EXACT, **options: Any
+    ) -> None:
+        found, right = compare(net, theirs, shape, **options)
+        row = (f"{request.path.stem.removeprefix('test_')} {test}", shape, {w: tuple(d) for w, d in found.items()})
+        record_property("parity", row)
         wrong = {what: d.wrong(exact=exact, of_gradient=what == "gradient") for what, d in found.items()}
         assert not any(wrong.values()), (wrong, found)
+        digests = {what: rows.tolist() for what, rows in record.digests(right).items()}
+        record_property("record", (request.path.stem, test, digests))
 
-    return asserted
+    def with_record(
+        net: Network,
+        theirs: Theirs,
+        shape: tuple[int, ...],
+        *,
+        exact: float = EXACT,
+        rename: Any = None,
+        **options: Any,
+    ) -> None:
+        right = record.read(request.path.stem, test)
+        found = record.differences(record.digests(ours(net, shape, **options)), right)
+        assert max(found.values()) <= exact, found
+
+    return with_torch if request.param == "torch" else with_record
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """A row for each network compared: float32 beside torch's, and the worst in float64."""
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """A row for each network compared: float32 beside torch's, and the worst in float64. With --record, its record."""
     reports = [r for key in ("passed", "failed") for r in terminalreporter.stats.get(key, [])]
-    rows = [value for r in reports for name, value in getattr(r, "user_properties", []) if name == "parity"]
+    properties = [entry for r in reports for entry in getattr(r, "user_properties", [])]
+    rows = [value for name, value in properties if name == "parity"]
     if not rows:
         return
     columns = ("evaluation", "gradient", "training", "statistics")
@@ -35,8 +63,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         differences = {what: Difference(*d) for what, d in found.items()}
         cells = [_cell(differences[c]) if c in differences else "" for c in columns]
         exact = max(d.float64 for d in differences.values())
-        name = test.removeprefix("tests/models/test_")
-        terminalreporter.write_line(f"| {name} | {'×'.join(map(str, shape))} | {' | '.join(cells)} | {exact:.0e} |")
+        terminalreporter.write_line(f"| {test} | {'×'.join(map(str, shape))} | {' | '.join(cells)} | {exact:.0e} |")
+    if config.getoption("--record"):
+        files = collections.defaultdict(dict)
+        for file, test, digests in (value for name, value in properties if name == "record"):
+            files[file][test] = {what: np.asarray(rows) for what, rows in digests.items()}
+        for file, tests in files.items():
+            record.write(file, tests)
 
 
 def _cell(d: Difference) -> str:

@@ -1,8 +1,12 @@
-"""The same network in torch and here: one state dict of random numbers, and everything they compute compared."""
+"""The same network in torch and here: one state dict of random numbers, and everything they compute compared.
+
+`python -m pytest tests/models -m parity --record` keeps what torch computed, for the tests that run without it.
+"""
 
 import copy
 import functools
 import importlib
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,11 +16,24 @@ import numpy as np
 import pytest
 
 from jconv import models, weights
+from jconv.weights.names import needs
 
-__all__ = ["HARD_SIGMOID", "Agree", "Difference", "compare", "imported", "randomize", "reference"]
+__all__ = [
+    "HARD_SIGMOID", "Agree", "Difference", "Results", "Theirs", "compare", "imported", "noise", "ours", "randomize",
+    "reference",
+]  # fmt: skip
+
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""Compiles fast, with XLA's fusion emitters: without, as in `fast_jit`, some of these gradients come out wrong."""
 
 Agree = Callable[..., None]
-"""The fixture: `compare`, asserted."""
+"""The fixture: `compare` asserted, or what torch computed once."""
+
+Theirs = Callable[[], Any]
+"""Makes torch's network: only a test that has torch calls it."""
+
+Results = dict[str, dict[str, np.ndarray]]
+"""What was computed: names and arrays, with channels last."""
 
 EXACT = 1e-8  # in float64: some 1e7 roundings
 ASKED = 1e-4  # in float32
@@ -32,25 +49,47 @@ def imported(library: str) -> Any:
         pytest.skip(f"{library} cannot be imported: {error}")
 
 
-def reference(library: str, name: str, **options: Any) -> Any:
-    """The network of that name in timm or torchvision, without weights; the test is skipped where it is missing."""
-    module = imported(library)
-    make = module.create_model if library == "timm" else module.models.get_model
-    return make(name, **({"pretrained": False} if library == "timm" else {"weights": None}), **options)
+def reference(library: str, name: str, **options: Any) -> Theirs:
+    """Makes the network of that name in timm or torchvision, without weights; skips the test where it is missing."""
+
+    def theirs() -> Any:
+        module = imported(library)
+        make = module.create_model if library == "timm" else module.models.get_model
+        return make(name, **({"pretrained": False} if library == "timm" else {"weights": None}), **options)
+
+    return theirs
 
 
-def randomize(torch: Any, module: Any, seed: int) -> None:
-    """Random parameters, of the size that keeps activations of one size, and random statistics."""
-    rng, kept = torch.Generator().manual_seed(seed), module.state_dict()
+def noise(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Random float64 numbers of mean 0 and variance 1, another array for every name, the same wherever it is made.
+
+    Uniform, which is a shift and a product away from the generator's bits: how numpy makes normal ones may change.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return (rng.random(shape) - 0.5) * 12**0.5
+
+
+def tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """A random entry of a state dict, of the size that keeps activations of one size.
+
+    An entry of another shape but the same numbers in the same order, as a matrix and its 1×1 convolution, is the same.
+    """
+    values, fan = noise(name, shape, seed), int(np.prod(shape[1:]))
+    if fan > 1:
+        values *= (2 / fan) ** 0.5
+    elif name.endswith(("running_var", "weight", "gamma")):
+        values = values / 12**0.5 + 1
+    else:
+        values *= 0.1
+    return values.astype(np.float32)
+
+
+def randomize(torch: Any, module: Any, seed: int, rename: Any = None) -> None:
+    """Random parameters and statistics, by our name for each."""
+    kept = module.state_dict()
     for name, p in (*module.named_parameters(), *module.named_buffers()):
-        if not p.is_floating_point() or name not in kept:  # a fixed filter is no parameter
-            continue
-        if p.ndim > 1:
-            p.data = torch.randn(p.shape, generator=rng) * (2 / p[0].numel()) ** 0.5
-        elif name.endswith(("running_var", "weight", "gamma")):
-            p.data = torch.rand(p.shape, generator=rng) + 0.5
-        else:
-            p.data = torch.randn(p.shape, generator=rng) * 0.1
+        if p.is_floating_point() and name in kept:  # a fixed filter is no parameter
+            p.data = torch.tensor(tensor(rename(name) if rename else name, tuple(p.shape), seed))
 
 
 class Difference(NamedTuple):
@@ -82,32 +121,38 @@ class Difference(NamedTuple):
 
 
 def compare(
-    net: models.Network, theirs: Any, shape: tuple[int, ...], *, rename: Any = None, train: bool = True, seed: int = 0
-) -> dict[str, Difference]:
+    net: models.Network,
+    theirs: Theirs,
+    shape: tuple[int, ...],
+    *,
+    rename: Any = None,
+    train: bool = True,
+    seed: int = 0,
+) -> tuple[dict[str, Difference], Results]:
     """What two networks with the same weights compute, ours and torch's.
 
     Args:
         net: ours.
-        theirs: torch's, of any weights; it gets random ones.
+        theirs: makes torch's, of any weights; it gets random ones.
         shape: of the input, (N, *spatial, C).
         rename: from a name in theirs to one of ours.
         train: compare a training pass too; False for networks that drop at random.
 
     Returns:
         {"evaluation", "gradient" (of the sum of squares, by the input), "training", and "statistics" (after its one
-        step) where the network has some: Difference}
+        step) where the network has some: Difference}, and torch's results in float64, of the names that are ours.
     """
     torch = imported("torch")
-    randomize(torch, theirs, seed)
-    rename = rename or (lambda name: name)
-    x = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-    tensors = {rename(name): t.numpy().copy() for name, t in theirs.state_dict().items()}
-    wide = _of_torch(torch, copy.deepcopy(theirs).double(), x.astype(np.float64), rename, train)
-    narrow = _of_torch(torch, theirs, x, rename, train)
+    module, rename = theirs(), rename or (lambda name: name)
+    randomize(torch, module, seed, rename)
+    x = noise("x", shape, seed).astype(np.float32)
+    tensors = {rename(name): t.numpy().copy() for name, t in module.state_dict().items()}
+    wide = _of_torch(torch, copy.deepcopy(module).double(), x.astype(np.float64), rename, train)
+    narrow = _of_torch(torch, module, x, rename, train)
     found = _of_jax(net, tensors, x, train)
     with jax.enable_x64(True):
         exact = _of_jax(net, tensors, x.astype(np.float64), train)
-    return {
+    differences = {
         what: Difference(
             _error(exact[what], wide[what]),
             _error(found[what], narrow[what]),
@@ -116,10 +161,15 @@ def compare(
         )
         for what in found
     }
+    return differences, {what: {name: wide[what][name] for name in exact[what]} for what in exact}
 
 
-Results = dict[str, dict[str, np.ndarray]]
-"""What was computed: names and arrays, with channels last."""
+def ours(net: models.Network, shape: tuple[int, ...], *, train: bool = True, seed: int = 0) -> Results:
+    """What our network computes of the same weights in float64, as `compare` has it; no torch."""
+    like = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+    tensors = {name: tensor(name, size, seed) for name, size in needs(*like).items()}
+    with jax.enable_x64(True):
+        return _of_jax(net, tensors, noise("x", shape, seed).astype(np.float32).astype(np.float64), train)
 
 
 def _of_torch(torch: Any, module: Any, x: np.ndarray, rename: Any, train: bool) -> Results:
@@ -138,14 +188,19 @@ def _of_jax(net: models.Network, tensors: dict[str, np.ndarray], x: np.ndarray, 
     like = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct(x.shape, jnp.float32))
     params, state = jax.tree.map(lambda a: jnp.asarray(a, x.dtype), weights.from_torch(tensors, *like))
 
-    @functools.partial(jax.jit, static_argnames="train")
-    def run(params: Any, state: Any, x: Any, train: bool) -> Any:  # weights as arguments: XLA would fold constants
-        return net.apply(params, state, x, train=train, key=jax.random.key(0))
+    def squares(x: jax.Array, params: Any, state: Any) -> tuple[jax.Array, jax.Array]:
+        y, _ = net.apply(params, state, x)
+        return (y**2).sum(), y
 
-    dx: Any = jax.jit(jax.grad(lambda x, p, s: (net.apply(p, s, x)[0] ** 2).sum()))(jnp.asarray(x), params, state)
-    found = {"evaluation": {"y": np.asarray(run(params, state, x, False)[0])}, "gradient": {"dx": np.asarray(dx)}}
+    @jit
+    def trained(x: jax.Array, params: Any, state: Any) -> Any:
+        return net.apply(params, state, x, train=True, key=jax.random.key(0))
+
+    arrays = jnp.asarray(x), params, state  # weights as arguments: XLA would fold constants
+    dx, y = jit(jax.grad(squares, has_aux=True))(*arrays)
+    found = {"evaluation": {"y": np.asarray(y)}, "gradient": {"dx": np.asarray(dx)}}
     if train:
-        y, after = run(params, state, x, True)
+        y, after = trained(*arrays)
         found["training"] = {"y": np.asarray(y)}
         statistics = weights.to_torch({}, after)
         kept = {n: a for n, a in statistics.items() if not n.endswith("num_batches_tracked")}

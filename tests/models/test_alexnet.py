@@ -50,14 +50,12 @@ def test_another_number_of_towers() -> None:
 # Parity
 
 
-@pytest.mark.parity
 def test_one_tower_is_torchvisions(agree: Agree) -> None:
     theirs = reference("torchvision", "alexnet", num_classes=10, dropout=0.0)
     agree(alexnet(num_classes=10, dropout=0.0), theirs, (2, 95, 64, 3))
 
 
-@pytest.mark.parity
-def test_two_towers_are_a_sequence_of_torchs_layers(agree: Agree) -> None:
+def towers() -> Any:
     """torch divides the sum of the normalisation by its size."""
     nn = pytest.importorskip("torch").nn
 
@@ -77,5 +75,9 @@ def test_two_towers_are_a_sequence_of_torchs_layers(agree: Agree) -> None:
         nn.Identity(), nn.Linear(1152, 512), nn.ReLU(), nn.Identity(), nn.Linear(512, 512), nn.ReLU(),
         nn.Linear(512, 10),
     )  # fmt: skip
+    return theirs
+
+
+def test_two_towers_are_a_sequence_of_torchs_layers(agree: Agree) -> None:
     net = alexnet(towers=2, width=1 / 8, num_classes=10, dropout=0.0)
-    agree(net, theirs, (2, 95, 64, 3))
+    agree(net, towers, (2, 95, 64, 3))

@@ -92,14 +92,12 @@ def test_an_unknown_activation() -> None:
         convnext(act="gelu_exacd")
 
 
-@pytest.mark.parity
 @pytest.mark.parametrize("name", ["convnext_atto", "convnext_tiny"])
 def test_it_is_timms(name: str, agree: Agree) -> None:
     net = convnext(**SMALL, conv_mlp=name == "convnext_atto")
     agree(net, reference("timm", name, **TIMMS), (4, 64, 48, 3))
 
 
-@pytest.mark.parity
 def test_it_is_torchvisions(agree: Agree) -> None:
     theirs = reference("torchvision", "convnext_tiny", num_classes=10, stochastic_depth_prob=0.0)
     agree(convnext(num_classes=10), theirs, (2, 64, 64, 3), rename=from_torchvision)

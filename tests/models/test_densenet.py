@@ -77,13 +77,11 @@ def test_norms_see_all_channels_before_them() -> None:
     assert densenet()["features.norm5"] == BatchNorm()
 
 
-@pytest.mark.parity
 def test_it_is_timms(agree: Agree) -> None:
     theirs = reference("timm", "densenet121", growth_rate=8, block_config=(2, 3, 2), num_classes=10)
     agree(densenet(**SMALL), theirs, (4, 64, 48, 3))
 
 
-@pytest.mark.parity
 def test_it_is_torchvisions(agree: Agree) -> None:
     theirs = reference("torchvision", "densenet121", num_classes=10)
     agree(densenet(num_classes=10), theirs, (2, 64, 64, 3))

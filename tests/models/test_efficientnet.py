@@ -177,7 +177,6 @@ def test_places_are_in_order() -> None:
 # Parity
 
 
-@pytest.mark.parity
 @pytest.mark.parametrize(
     ("name", "shape"), [("efficientnet_b0", (2, 64, 32, 3)), ("tf_efficientnet_lite0", (2, 47, 64, 3))]
 )
@@ -186,7 +185,6 @@ def test_it_is_timms(name: str, shape: tuple[int, ...], agree: Agree) -> None:
     agree(net, reference("timm", name, num_classes=10), shape)
 
 
-@pytest.mark.parity
 def test_it_is_torchvisions(agree: Agree) -> None:
     theirs = reference("torchvision", "efficientnet_b1", num_classes=10, dropout=0.0, stochastic_depth_prob=0.0)
     net = models.create("efficientnet_b1", num_classes=10, dropout=0.0, drop_path=0.0)

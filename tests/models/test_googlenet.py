@@ -66,7 +66,6 @@ def test_options_that_make_no_sense(options: dict, message: str) -> None:
         googlenet(**options)
 
 
-@pytest.mark.parity
 def test_it_is_torchvisions(agree: Agree) -> None:
     """With auxiliary heads, whose statistics move in training too."""
     options = {"init_weights": False, "dropout": 0.0, "dropout_aux": 0.0}
@@ -79,7 +78,7 @@ def test_it_is_torchvisions(agree: Agree) -> None:
 def test_auxiliary_logits_are_torchvisions() -> None:
     torch = pytest.importorskip("torch")
     options = {"init_weights": False, "dropout": 0.0, "dropout_aux": 0.0}
-    theirs = reference("torchvision", "googlenet", num_classes=10, aux_logits=True, **options)
+    theirs = reference("torchvision", "googlenet", num_classes=10, aux_logits=True, **options)()
     net = googlenet(aux=True, num_classes=10, dropout=0.0, dropout_aux=0.0)
     compare_outputs(torch, theirs, net, (4, 64, 64, 3), {"fc": "logits", "aux1": "aux_logits1", "aux2": "aux_logits2"})
 

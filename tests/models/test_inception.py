@@ -53,7 +53,6 @@ def test_a_head_without_classes() -> None:
         inception_v3(aux=True, num_classes=0)
 
 
-@pytest.mark.parity
 @pytest.mark.parametrize(("library", "shape"), [("torchvision", (2, 299, 299, 3)), ("timm", (2, 91, 75, 3))])
 def test_it_is_theirs(library: str, shape: tuple[int, ...], agree: Agree) -> None:
     """torchvision's has its auxiliary head, which needs the paper's size."""

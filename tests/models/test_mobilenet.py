@@ -108,7 +108,6 @@ def test_renames(name: str) -> None:
 # Parity
 
 
-@pytest.mark.parity
 @pytest.mark.parametrize(
     "name", ["mobilenetv1_100", "mobilenetv2_035", "mobilenetv3_small_050", "tf_mobilenetv3_large_075"]
 )
@@ -118,14 +117,12 @@ def test_it_is_timms(name: str, agree: Agree) -> None:
     agree(net, reference("timm", name, num_classes=10), (2, 47, 64, 3), **exact)
 
 
-@pytest.mark.parity
 def test_v2_is_torchvisions(agree: Agree) -> None:
     theirs = reference("torchvision", "mobilenet_v2", num_classes=10, dropout=0.0, width_mult=0.5)
     net = mobilenet_v2(width=0.5, num_classes=10, dropout=0.0)
     agree(net, theirs, (2, 47, 64, 3), rename=from_torchvision)
 
 
-@pytest.mark.parity
 @pytest.mark.parametrize("size", TABLES)
 def test_v3_is_torchvisions(size: str, agree: Agree) -> None:
     theirs = reference("torchvision", f"mobilenet_v3_{size}", num_classes=10, dropout=0.0)

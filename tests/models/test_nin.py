@@ -1,5 +1,7 @@
 """Network in Network: sizes of both forms, names, and that its perceptrons look at one position each."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,8 +62,7 @@ def test_an_unknown_form() -> None:
         nin(form="cifar10")
 
 
-@pytest.mark.parity
-def test_it_is_a_sequence_of_torchs_layers(agree: Agree) -> None:
+def layers() -> Any:
     nn = pytest.importorskip("torch").nn
     theirs = nn.Sequential()
 
@@ -78,5 +79,9 @@ def test_it_is_a_sequence_of_torchs_layers(agree: Agree) -> None:
     theirs.pool2 = nn.AvgPool2d(3, 2, ceil_mode=True)
     block(3, 48, (48, 48, 10), 3)
     theirs.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return theirs
+
+
+def test_it_is_a_sequence_of_torchs_layers(agree: Agree) -> None:
     net = nin(form="cifar", width=1 / 4, num_classes=10, dropout=0.0)
-    agree(net, theirs, (2, 33, 32, 3))
+    agree(net, layers, (2, 33, 32, 3))

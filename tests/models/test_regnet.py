@@ -120,7 +120,6 @@ def test_options_that_make_no_sense(options: dict, message: str) -> None:
         regnet(**options)
 
 
-@pytest.mark.parity
 @pytest.mark.parametrize("kind", ["x", "y"])
 def test_it_is_timms(kind: str, agree: Agree) -> None:
     theirs = reference("timm", f"regnet{kind}_002", depth=6, w0=16, wa=24.0, wm=1.9, num_classes=10)
@@ -128,7 +127,6 @@ def test_it_is_timms(kind: str, agree: Agree) -> None:
     agree(net, theirs, (4, 64, 48, 3))
 
 
-@pytest.mark.parity
 def test_it_is_torchvisions(agree: Agree) -> None:
     theirs = reference("torchvision", "regnet_y_400mf", num_classes=10)
     agree(create("regnety_004", num_classes=10), theirs, (4, 64, 64, 3), rename=from_torchvision)

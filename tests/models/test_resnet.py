@@ -448,7 +448,6 @@ THEIRS: dict[str, tuple[str, dict, dict]] = {  # the library, our options, their
 }
 
 
-@pytest.mark.parity
 @pytest.mark.parametrize("name", THEIRS)
 def test_it_is_theirs(name: str, agree: Agree) -> None:
     library, ours, options = THEIRS[name]

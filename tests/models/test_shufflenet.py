@@ -114,7 +114,6 @@ def test_widths_and_groups_that_do_not_go(make: Any, message: str) -> None:
         make()
 
 
-@pytest.mark.parity
 @pytest.mark.parametrize("width", [0.5, 1.0])
 def test_v2_is_torchvisions(width: float, agree: Agree) -> None:
     theirs = reference("torchvision", f"shufflenet_v2_x{str(width).replace('.', '_')}", num_classes=10)

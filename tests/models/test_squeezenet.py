@@ -27,7 +27,6 @@ def test_an_unknown_version() -> None:
         squeezenet(version="1_1")
 
 
-@pytest.mark.parity
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_it_is_torchvisions(version: str, agree: Agree) -> None:
     theirs = reference("torchvision", f"squeezenet{version.replace('.', '_')}", num_classes=10, dropout=0.0)

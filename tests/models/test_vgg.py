@@ -71,25 +71,30 @@ def plan(depth: int) -> list:
     return [entry for features, count in stages for entry in (*[features] * count, "M")]
 
 
-@pytest.mark.parity
 @pytest.mark.parametrize(("depth", "bn"), [(11, False), (13, True), (16, False), (19, True)])
 def test_it_is_timms(depth: int, bn: bool, agree: Agree) -> None:
     """With a classifier of an eighth, which timm's does not offer: at full width it has 120 million weights."""
-    library = imported("timm").models.vgg
-    nn = pytest.importorskip("torch").nn
-    theirs = library.VGG(plan(depth), num_classes=10, norm_layer=nn.BatchNorm2d if bn else None)
-    theirs.pre_logits = library.ConvMlp(64, 512, 7, drop_rate=0.0)
-    theirs.head = library.ClassifierHead(512, 10)
+
+    def theirs() -> Any:
+        library = imported("timm").models.vgg
+        nn = pytest.importorskip("torch").nn
+        net = library.VGG(plan(depth), num_classes=10, norm_layer=nn.BatchNorm2d if bn else None)
+        net.pre_logits = library.ConvMlp(64, 512, 7, drop_rate=0.0)
+        net.head = library.ClassifierHead(512, 10)
+        return net
+
     agree(vgg(depth, bn=bn, **SMALL), theirs, (2, 96, 64, 3))
 
 
-@pytest.mark.parity
 def test_it_is_torchvisions(agree: Agree) -> None:
-    library = imported("torchvision").models.vgg
-    nn = pytest.importorskip("torch").nn
-    theirs = library.VGG(library.make_layers(plan(11), batch_norm=True), num_classes=10, dropout=0.0)
-    theirs.classifier[0], theirs.classifier[3] = nn.Linear(64 * 49, 512), nn.Linear(512, 512)
-    theirs.classifier[6] = nn.Linear(512, 10)
+    def theirs() -> Any:
+        library = imported("torchvision").models.vgg
+        nn = pytest.importorskip("torch").nn
+        net = library.VGG(library.make_layers(plan(11), batch_norm=True), num_classes=10, dropout=0.0)
+        net.classifier[0], net.classifier[3] = nn.Linear(64 * 49, 512), nn.Linear(512, 512)
+        net.classifier[6] = nn.Linear(512, 10)
+        return net
+
     net = vgg(11, bn=True, **SMALL)
     agree(net, theirs, (2, 96, 64, 3), rename=from_torchvision)
 

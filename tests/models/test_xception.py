@@ -43,7 +43,6 @@ def test_options() -> None:
         xception(width=-1)
 
 
-@pytest.mark.parity
 def test_it_is_timms(agree: Agree) -> None:
     theirs = reference("timm", "legacy_xception", num_classes=10)
     agree(xception(num_classes=10, dropout=0.0), theirs, (2, 64, 71, 3))
