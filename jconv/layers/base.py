@@ -109,6 +109,8 @@ class Composite(Layer):
         params: Params = {}
         state: State = {}
         for path, (layer, aval) in inputs.items():
+            if type(layer).init is Layer.init:
+                continue
             for tree, made in zip((params, state), layer.init(_fold(key, path), aval), strict=True):
                 if made:
                     parts = filter(None, path.split("."))
@@ -222,7 +224,7 @@ class _Wiring:
 
 
 class _Init(_Wiring):
-    """The abstract pass of `Composite.init`: notes each leaf's input, and goes on with abstract parameters."""
+    """The abstract pass of `Composite.init`: notes each leaf's input, and goes on with zeros in its value's shape."""
 
     def __init__(self, layer: Composite, prefix: str, inputs: dict[str, tuple[Layer, jax.ShapeDtypeStruct]]):
         super().__init__(layer, prefix)
@@ -240,14 +242,17 @@ class _Init(_Wiring):
                 f"then {layer} on {aval}"
             )
         with _where(path, layer):
-            params, state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), _abstract(layer, aval))
-            return layer.apply(params, state, x)[0]
+            return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), _abstract(layer, aval))
 
 
 @functools.lru_cache(maxsize=4096)
-def _abstract(layer: Layer, x: jax.ShapeDtypeStruct) -> tuple[Params, State]:
-    """Shapes and dtypes of a leaf's parameters and state; a network has many equal layers."""
-    return jax.eval_shape(layer.init, jax.random.key(0), x)
+def _abstract(layer: Layer, x: jax.ShapeDtypeStruct) -> Any:
+    """Shape and dtype of a leaf's value; a network has many equal layers on equal inputs."""
+
+    def value(key: jax.Array, x: jax.Array) -> jax.Array:
+        return layer.apply(*layer.init(key, x), x)[0]
+
+    return jax.eval_shape(value, jax.random.key(0), x)
 
 
 class _Apply(_Wiring):
