@@ -52,7 +52,7 @@ def ready(model: str, source: str | None, seen: Seen | None = None) -> Trained:
             n = _classes(model, {name: t.shape for name, t in found.tensors.items()})
             network = models.create(model) if n is None else models.create(model, num_classes=n)
             params, state, _ = weights.load(network, found.tensors)
-            names = _names(found.path.parent, n or len(words()))
+            names = _names(found.path, n or len(words()))
             trained = Trained(network, params, state, found.preprocessing or weights.Preprocessing(), names, {})
         asked = {name: value for name, value in vars(seen or Seen()).items() if value is not None}
         return trained._replace(preprocessing=dataclasses.replace(trained.preprocessing, **asked))
@@ -63,21 +63,19 @@ def ready(model: str, source: str | None, seen: Seen | None = None) -> Trained:
 def _classes(model: str, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     """How many classes weights are for: the features of the layer that has another shape for another number of them."""
     x = jax.ShapeDtypeStruct((1, 224, 224, 3), "float32")
-    try:
-        network, other = models.create(model, num_classes=2), models.create(model, num_classes=3)
-    except TypeError as error:
-        raise ValueError(f"expected a network with classes: {error}") from error
+    network, other = models.create(model, num_classes=2), models.create(model, num_classes=3)
     two, three = (needs(*jax.eval_shape(each.init, jax.random.key(0), x)) for each in (network, other))
     heads = [name for name in two if two[name] != three[name]]
     known = {rename(name): shape for rename in (str, *network.renames) for name, shape in shapes.items()}
     return next((known[name][0] for name in heads if known.get(name)), None)
 
 
-def _names(folder: Path, n: int) -> tuple[str, ...]:
-    """The names of n classes: what the files of a folder say, if it is of as many; ImageNet's; or numbers."""
-    card, config = folder / "card.toml", folder / "config.json"
-    found: Any = tomllib.loads(card.read_text()).get("classes") if card.exists() else None
-    if found is None and config.exists():
+def _names(weights: Path | None, n: int) -> tuple[str, ...]:
+    """The names of n classes: what the files beside the weights say, if of as many; ImageNet's; or numbers."""
+    found: Any = None
+    if weights and (card := weights.parent / "card.toml").exists():
+        found = tomllib.loads(card.read_text()).get("classes")
+    elif weights and (config := weights.parent / "config.json").exists():
         found = json.loads(config.read_text()).get("label_names")
     if isinstance(found, list) and len(found) == n:
         return tuple(map(str, found))

@@ -32,6 +32,8 @@ class Source(NamedTuple):
 
     tensors: dict[str, np.ndarray]
     preprocessing: Preprocessing | None
+    path: Path | None = None
+    """Of the file, if it was one."""
 
 
 def read(source: str | Path | Mapping[str, Any]) -> Source:
@@ -132,7 +134,7 @@ def _of_file(path: Path) -> Source:
         raise
     except Exception as error:
         raise ValueError(f"{path}: this is no {suffix} file of numbers alone: {error}") from error
-    return Source(tensors, Preprocessing.parse(text) if text else None)
+    return Source(tensors, Preprocessing.parse(text) if text else None, path)
 
 
 def _safetensors(path: Path) -> tuple[Mapping[str, Any], str | None]:

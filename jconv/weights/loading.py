@@ -82,7 +82,7 @@ def load(
         >>> bool((again.params["fc"]["kernel"] == params["fc"]["kernel"]).all())
         True
     """
-    found, preprocessing = files.read(source)
+    found, preprocessing, _ = files.read(source)
     x, params, state, names = fit(model, found, None if x is None else jax.ShapeDtypeStruct(x.shape, x.dtype))
     needed = needs(params, state)
     out = [ignore] if isinstance(ignore, str) else ignore

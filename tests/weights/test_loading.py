@@ -356,7 +356,7 @@ def test_names_that_one_side_lacks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf"])
 def test_torchvisions_names_come_back(name: str, tmp_path: Path) -> None:
-    theirs = reference("torchvision", name, num_classes=10)
+    theirs = reference("torchvision", name, num_classes=10)()
     own = {"regnet_y_400mf": "regnety_004"}.get(name, name)
     net = models.create(own, num_classes=10)
     before = write(tmp_path, {n: t.numpy() for n, t in theirs.state_dict().items()})
