@@ -54,8 +54,8 @@ fast_jit = partial(
 )
 """`jax.jit` for programs that run once or twice: most of a test's time is XLA's optimiser.
 
-Its results are only ever compared with right ones: of some large programs, as ResNet-50's gradient, XLA 0.10 makes wrong
-ones with these two options together, and there a test takes `jax.jit`, or the first option alone at 1.5 times the time.
+Its results are only ever compared with right ones: with these two options together jaxlib 0.10 computes some large
+programs wrong, as ResNet-50's gradient. There a test takes `jax.jit`, or the first option alone at 1.5 times the time.
 """
 
 
