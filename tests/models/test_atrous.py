@@ -18,6 +18,8 @@ REGNET: dict[str, Any] = {"depth": 6, "width": 16, "slope": 24.0, "ratio": 1.9, 
 CONVNEXT: dict[str, Any] = {"depths": (1, 1, 2, 2), "width": 8, "num_classes": 10}
 
 SMALL: dict[str, tuple[str, dict[str, Any], str]] = {  # name, options, the last stage
+    "resnet, basic": ("resnet18", {"width": 8, "zero_gamma": False}, "layer4"),
+    "resnet, bottlenecks": ("resnet26", {"width": 8, "zero_gamma": False}, "layer4"),
     "mobilenet v1": ("mobilenetv1_100", {"width": 0.25}, "blocks.4"),
     "mobilenet v2": ("mobilenetv2_050", {}, "blocks.6"),
     "efficientnet": ("efficientnet_lite0", {"width": 0.5}, "blocks.6"),

@@ -239,26 +239,6 @@ def test_pools_of_a_stem(n: int) -> None:
 # Output stride
 
 
-@pytest.mark.parametrize("depth", [18, 26])
-@pytest.mark.parametrize("n", [64, 81])
-def test_an_atrous_network_has_more_of_the_same_positions(depth: int, n: int, rng: np.random.Generator) -> None:
-    """Its last stage at every second or fourth position is that of the network that strides, borders included."""
-    strided = resnet(depth, width=8, zero_gamma=False)
-    x = jnp.asarray(rng.normal(size=(1, n, n, 3)), "float32")
-    params, state = strided.init(KEY, x)
-
-    @fast_jit
-    def last(x: jax.Array) -> list[jax.Array]:
-        nets = [resnet(depth, width=8, output_stride=stride) for stride in (32, 16, 8)]
-        return [net.outputs(params, state, x, ["layer4"])[0]["layer4"] for net in nets]
-
-    right, *atrous = last(x)
-    assert float(jnp.abs(right).max()) > 0
-    for step, found in zip((2, 4), atrous, strict=True):
-        assert found.shape[1] == -(-n // (32 // step))
-        np.testing.assert_allclose(found[:, ::step, ::step], right, rtol=1e-4, atol=1e-5)
-
-
 def test_dilations_begin_after_the_first_block() -> None:
     layers = convs(resnet(50, output_stride=8))
     dilated = {path: conv.dilation for path, conv in layers.items() if conv.dilation != 1}
