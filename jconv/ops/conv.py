@@ -42,7 +42,8 @@ def conv(
         dilation: input elements from one tap to the next, an int for all axes or one for each.
         groups: channels and features are split into this many groups, each convolved on its own.
         lowering: how to compute it and its gradients: "auto" chooses for each of them and for the platform; or one of
-            `jconv.ops.lowerings.LOWERINGS`. All agree to rounding.
+            `jconv.ops.lowerings.LOWERINGS`. All agree to rounding; a Fourier transform, which "auto" takes for large
+            windows, spreads what is not finite over its whole image.
         flip: reverse the kernel along the spatial axes: convolution in the mathematician's sense.
 
     Returns:
