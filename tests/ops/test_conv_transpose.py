@@ -67,18 +67,21 @@ def test_a_wrong_adjoint_is_noticed() -> None:
         np.testing.assert_allclose(conv_transpose(jnp.float32(x), jnp.float32(kernel), **options), wrong, **CLOSE)
 
 
+NAMES = ("stride", "dilation", "output_padding")
+
+
 def test_it_is_torchs() -> None:
     torch = pytest.importorskip("torch")
     functions = {1: torch.nn.functional.conv_transpose1d, 2: torch.nn.functional.conv_transpose2d}
     functions[3] = torch.nn.functional.conv_transpose3d
-    compared = 0
+    compared = beyond = 0
     rng = np.random.default_rng(10)
-    for options, x, kernel, y in cases(9, 60):
+    for options, x, kernel, _ in cases(9, 60):
         most = map(max, options["stride"], options["dilation"])  # beyond the stride there is no adjoint, but torch's
         options["output_padding"] = [int(rng.integers(0, m)) for m in most]
-        rank, low = x.ndim - 2, [lo for lo, _ in options["padding"]]
-        shrink = [hi - lo for lo, hi in options["padding"]]  # torch pads both sides by one number
-        if min(n + more for n, more in zip(y.shape[1:-1], shrink, strict=True)) < 1:
+        rank, low = x.ndim - 2, [lo for lo, _ in options["padding"]]  # torch pads both sides by one number
+        settings = zip(x.shape[1:], kernel.shape, low, *(options[n] for n in NAMES), strict=False)
+        if min((m - 1) * s - 2 * lo + (k - 1) * d + o + 1 for m, k, lo, s, d, o in settings) < 1:
             continue
         weight = torch.from_numpy(kernel).permute(rank + 1, rank, *range(rank))
         images = torch.from_numpy(x).permute(0, rank + 1, *range(1, rank + 1))
@@ -86,7 +89,8 @@ def test_it_is_torchs() -> None:
         same = {**options, "padding": [(lo, lo) for lo in low]}
         np.testing.assert_allclose(conv_transpose(jnp.float32(x), jnp.float32(kernel), **same), right, **CLOSE)
         compared += 1
-    assert compared >= 10
+        beyond += any(o >= s for o, s in zip(options["output_padding"], options["stride"], strict=True))
+    assert compared >= 10 and beyond >= 5
 
 
 def test_its_derivatives_are_convolutions(rng: np.random.Generator) -> None:
