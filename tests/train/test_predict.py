@@ -69,5 +69,5 @@ def test_no_more_classes_are_named_than_there_are(pets: Path, tmp_path: Path, ca
 
 
 def test_a_network_without_classes_has_none_to_predict(pets: Path) -> None:
-    with pytest.raises(RunError, match="--model dcgan: expected a network with classes"):
+    with pytest.raises(RunError, match="--model dcgan: dcgan has no option 'num_classes'"):
         ready("dcgan", str(pets))
