@@ -31,9 +31,9 @@ def test_parameters_with_and_without_the_head() -> None:
 
 def test_a_factorised_window_sees_what_the_whole_one_sees() -> None:
     """17×17 blocks: from the middle a 7×7 in one branch and a 13×13 in the other."""
-    net = inception_v3(width=1 / 64)
+    net = inception_v3(width=1 / 32)
     block = net["Mixed_6b"]
-    x = jnp.ones((1, 17, 17, 12))
+    x = jnp.ones((1, 17, 17, 24))
     params, state = jax.eval_shape(block.init, jax.random.key(0), x)
     params, state = jax.tree.map(lambda a: jnp.ones(a.shape), (params, state))
     dx = fast_jit(jax.grad(lambda x: block.apply(params, state, x)[0][0, 8, 8].sum()))(x)
