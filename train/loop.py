@@ -158,15 +158,17 @@ def _start(config: Config, network: Network, channels: int, classes: int) -> tup
     image = jax.ShapeDtypeStruct((1, config.size, config.size, channels), config.dtype)
     key = jax.random.key(config.seed)
     try:
-        y = jax.eval_shape(lambda key: network.apply(*network.init(key, image), jnp.zeros(image.shape))[0], key)
+        if config.weights is None or config.resume:  # then a checkpoint takes their place
+            known, params, state = config, *network.init(key, image)
+        else:
+            known, params, state = finetune.pretrained(config, network, image, key)
+        y, _ = jax.eval_shape(network.apply, params, state, image)
         if y.shape != (1, classes):
             raise ValueError(f"expected a network that classifies pictures, (N, {classes}), got (N, {y.shape[1:]})")
-        if config.weights is None or config.resume:  # then a checkpoint takes their place
-            return config, *network.init(key, image)
-        return finetune.pretrained(config, network, image, key)
     except ValueError as error:
         where = "".join(f" ({note})" for note in getattr(error, "__notes__", []) if note.startswith("in layer"))
         raise RunError(f"--model {config.model} with --size {config.size}: {error}{where}") from error
+    return known, params, state
 
 
 def _train_epoch(

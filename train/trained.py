@@ -1,6 +1,7 @@
 """A network that is ready to be asked: from the shelf, or of a name with weights from elsewhere."""
 
 import dataclasses
+import itertools
 import json
 import tomllib
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import jax
 from jconv import models, weights
 from jconv.models import Trained
 from jconv.weights import files
-from jconv.weights.names import needs
+from jconv.weights.heads import heads
 from train.errors import RunError
 
 __all__ = ["Seen", "ready", "wnids", "words"]
@@ -61,13 +62,11 @@ def ready(model: str, source: str | None, seen: Seen | None = None) -> Trained:
 
 
 def _classes(model: str, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """How many classes weights are for: the features of the layer that has another shape for another number of them."""
-    x = jax.ShapeDtypeStruct((1, 224, 224, 3), "float32")
-    network, other = models.create(model, num_classes=2), models.create(model, num_classes=3)
-    two, three = (needs(*jax.eval_shape(each.init, jax.random.key(0), x)) for each in (network, other))
-    heads = [name for name in two if two[name] != three[name]]
+    """How many classes weights are for: the features of their classifier."""
+    network = models.create(model, num_classes=2)  # any number
     known = {rename(name): shape for rename in (str, *network.renames) for name, shape in shapes.items()}
-    return next((known[name][0] for name in heads if known.get(name)), None)
+    names = heads(network, jax.ShapeDtypeStruct((1, 224, 224, 3), "float32"))
+    return next((known[name][0] for name in itertools.chain(*names) if known.get(name)), None)
 
 
 def _names(weights: Path | None, n: int) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jconv.layers.text import describe
 
@@ -312,7 +313,10 @@ def _join(prefix: str, part: str) -> str:
 
 def _fold(key: jax.Array, path: str) -> jax.Array:
     """A key for a path: a layer's numbers depend on where it is, not on what else there is."""
-    return jax.random.fold_in(key, zlib.crc32(path.encode()))
+    return _fold_in(key, np.uint32(zlib.crc32(path.encode())))
+
+
+_fold_in = jax.jit(jax.random.fold_in)  # whose own checks take longer than its work
 
 
 def matches(path: str, patterns: Collection[str]) -> bool:

@@ -97,9 +97,12 @@ def _draw(sampler: Callable, key: jax.Array, shape: tuple[int, ...], scale: floa
     count = -(-size // BLOCK)
     if isinstance(key, Tracer):
         drawn = lax.map(partial(_block, sampler, key), jnp.arange(count)).reshape(-1)
-    else:
-        drawn = np.concatenate([_block(sampler, key, i) for i in range(count)])
-    return jax.device_put(drawn[:size].reshape(shape) * np.float32(scale))
+        return drawn[:size].reshape(shape) * np.float32(scale)
+    drawn = np.empty(size, np.float32)
+    for i, block in enumerate([_block(sampler, key, i) for i in range(count)]):
+        part = drawn[i * BLOCK : (i + 1) * BLOCK]
+        np.multiply(np.asarray(block)[: part.size], np.float32(scale), out=part)
+    return jax.device_put(drawn.reshape(shape))
 
 
 def _constant(value: float, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

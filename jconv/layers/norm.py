@@ -67,10 +67,14 @@ class BatchNorm(Layer):
             return self._by_ghosts(params, state, ghosts(x, size=self.ghost))
         mean, var, n = moments(x, axis_name=self.axis_name)
         y = ops.batch_norm(x, mean, var, **params, eps=self.eps)
-        batch = {"mean": mean, "var": var * (n / max(n - 1, 1))}
-        old = jax.tree.map(lambda a: a.astype(mean.dtype), state)
-        running = {name: old[name] + self.momentum * (batch[name] - old[name]) for name in state}
-        return y, jax.tree.map(lambda new, old: new.astype(old.dtype), running, state)
+        batch = {"mean": mean, "var": lax.mul(var, n / max(n - 1, 1))}
+        return y, {name: self._moved(old, batch[name]) for name, old in state.items()}
+
+    def _moved(self, old: jax.Array, new: jax.Array) -> jax.Array:
+        """A running statistic after a step towards a batch's."""
+        wide = lax.convert_element_type(old, new.dtype)
+        moved = lax.add(wide, lax.mul(self.momentum, lax.sub(new, wide)))
+        return lax.convert_element_type(moved, old.dtype)
 
     def _by_ghosts(self, params: Params, state: State, x: jax.Array) -> tuple[jax.Array, State]:
         """(ghosts, examples, ..., C) -> (N, ..., C), and the running statistics after a step for each ghost."""
