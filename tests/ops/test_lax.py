@@ -23,7 +23,7 @@ def check(rng: np.random.Generator, case: Case) -> None:
 @pytest.mark.parametrize("pads", [(2, 0), (0, 2), (3, 1), (2, 2)])
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_padding_beyond_the_reach_of_the_window(rng: np.random.Generator, pads: Pair, dilation: int) -> None:
-    window = Window((2, 2), (1, 1), (pads, pads[::-1]), (dilation, 1))
+    window = Window((2, 2), (1, 1), (pads, (pads[1], pads[0])), (dilation, 1))
     check(rng, Case((2, 4, 5, 2), (2, 2, 2, 1), window, 1))
     check(rng, Case((2, 4, 5, 2), (2, 2, 1, 4), window._replace(stride=(2, 1)), 2))
 
