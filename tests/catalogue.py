@@ -59,6 +59,16 @@ programs wrong, as ResNet-50's gradient. There a test takes `jax.jit`, or the fi
 """
 
 
+def lax_conv(
+    x: jax.Array, kernel: jax.Array, *, stride: Any, padding: Any, dilation: Any, groups: int = 1
+) -> jax.Array:
+    """JAX's own convolution, channels last, with our names."""
+    names = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}[x.ndim - 2]
+    return jax.lax.conv_general_dilated(
+        x, kernel, stride, padding, rhs_dilation=dilation, dimension_numbers=names, feature_group_count=groups
+    )
+
+
 class Entry(NamedTuple):
     """A layer and the shape of what it takes."""
 

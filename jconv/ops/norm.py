@@ -89,7 +89,7 @@ def batch_norm(
     )
     gain = lax.mul(scale, lax.rsqrt(lax.add(var, eps)))
     shift = lax.sub(bias, lax.mul(mean, gain))
-    return lax.convert_element_type(lax.add(lax.mul(wide, _along(gain, x)), _along(shift, x)), x.dtype)
+    return lax.convert_element_type(wide * gain + shift, x.dtype)  # which keeps gain, and not gain for each element
 
 
 def ghosts(x: jax.Array, *, size: int) -> jax.Array:

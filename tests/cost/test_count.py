@@ -15,6 +15,7 @@ from jconv import cost
 from jconv.cost.phases import path_of
 from jconv.cost.rules import RULES
 from jconv.cost.trace import _elements, _sweep
+from tests.catalogue import lax_conv
 
 # Dense and valid multiply-adds at 224 px and 1000 classes; torchvision's metadata and timm's tables have the dense.
 PUBLISHED: dict[str, tuple[int, int | None]] = {
@@ -120,10 +121,7 @@ def test_jconvs_own_convolution_counts_as_that_of_lax(seed: int) -> None:
     padding = rng.integers(0, 3, (rank, 2)).tolist()
     options = {"stride": stride, "dilation": dilation, "groups": groups, "padding": padding}
     for mode, wrt in (("forward", None), ("train", (1, 0))):
-        own, lax_ = (
-            cost.analyze(partial(jconv.conv, lowering=name, **options), x, k, mode=mode, wrt=wrt)
-            for name in ("auto", "lax")
-        )
+        own, lax_ = (cost.analyze(partial(f, **options), x, k, mode=mode, wrt=wrt) for f in (jconv.conv, lax_conv))
         essence_of = [{p: (c.macs, c.macs_valid) for p, c in r.by_phase().items()} for r in (own, lax_)]
         assert essence_of[0] == essence_of[1]
         assert len(essence_of[0]) == (1 if mode == "forward" else 3)

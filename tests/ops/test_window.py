@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jconv import conv
 from jconv.ops.window import Axis, axes
+from tests.catalogue import lax_conv
 from tests.oracles import Case, random_case, same_pads
 
 
@@ -118,7 +118,7 @@ def multiply_adds(case: Case) -> int:
 def test_xla_counts_the_valid_taps(seed: int) -> None:
     case = random_case(np.random.default_rng(seed))
     w = case.window
-    f = partial(conv, stride=w.stride, padding=w.pads, dilation=w.dilation, groups=case.groups, lowering="lax")
+    f = partial(lax_conv, stride=w.stride, padding=w.pads, dilation=w.dilation, groups=case.groups)
     x, kernel = (jax.ShapeDtypeStruct(s, jnp.float32) for s in (case.x, case.kernel))
     right = 2 * multiply_adds(case)
     assert flops(f, x, kernel) == pytest.approx(right, rel=1e-6)

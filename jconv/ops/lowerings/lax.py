@@ -1,8 +1,8 @@
 """A convolution as XLA's own instruction, `lax.conv_general_dilated`, and its gradients as JAX defines them.
 
-On a CPU, XLA computes some of those wrong and dies of others: it reads beyond its arrays where padding at the start is
-negative (openxla/xla#48713), and aborts on some input gradients of strided convolutions whose maps are smaller than the
-window. Such forms are rare, and go by way of `_larger`.
+On a CPU, XLA reads beyond its arrays where padding at the start is negative and at the end is not (openxla/xla#48713),
+and aborts on some input gradients of strided convolutions with fewer outputs than taps. `forward` and `input_gradient`
+ask neither of it.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,25 @@ _LAYOUT = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "
 
 def forward(x: jax.Array, kernel: jax.Array, form: Form) -> jax.Array:
     """(x, kernel) -> y."""
-    beyond = any(max(a.lo, a.hi) >= a.extent for a in form.window)
-    strided = any(a.stride > 1 for a in form.window)
-    if beyond or (strided and any(m < a.kernel for a, m in zip(form.window, form.out, strict=True))):
-        return _larger(x, kernel, form)
-    return _conv(x, kernel, form.window, form.groups)
+    window = form.window
+    used = [
+        a._replace(hi=(m - 1) * a.stride + a.extent - n - a.lo)
+        for a, n, m in zip(window, form.sizes, form.out, strict=True)
+    ]
+    if any(a.lo >= a.extent > a.hi + 1 for a in used):  # the input gradient's padding is `extent - 1` minus these
+        x, window = _padded(x, used)
+    return _conv(x, kernel, window, form.groups)
+
+
+def input_gradient(kernel: jax.Array, y: jax.Array, form: Form) -> jax.Array:
+    """(kernel, y) -> x; more outputs, which are zero, change nothing."""
+    more = [max(0, a.kernel - m) for a, m in zip(form.window, form.out, strict=True)]
+    if not any(more) or all(a.stride == 1 for a in form.window):
+        return _input_gradient(kernel, y, form)
+    y = lax.optimization_barrier(lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *((0, n, 0) for n in more), (0, 0, 0)]))
+    sizes = tuple(n + m * a.stride for n, m, a in zip(form.sizes, more, form.window, strict=True))
+    x = _input_gradient(kernel, y, form._replace(sizes=sizes))
+    return lax.slice(x, [0] * x.ndim, [x.shape[0], *form.sizes, x.shape[-1]])
 
 
 def _conv(x: jax.Array, kernel: jax.Array, window: Sequence[Axis], groups: int) -> jax.Array:
@@ -40,21 +54,13 @@ def _conv(x: jax.Array, kernel: jax.Array, window: Sequence[Axis], groups: int) 
     )
 
 
-def _larger(x: jax.Array, kernel: jax.Array, form: Form) -> jax.Array:
-    """`forward` with padding only within the window's reach, at least a kernel of outputs, and nothing left unread.
-
-    What is missing of x is padded before, and what is too much of y is cut off after; barriers keep XLA from making
-    one convolution of it all.
-    """
-    pads, window = [], []
-    for a, n, m in zip(form.window, form.sizes, form.out, strict=True):
-        hi = (max(m, a.kernel) - 1) * a.stride + a.extent - n - a.lo
-        within = a._replace(lo=min(a.lo, a.extent - 1), hi=min(max(hi, 0), a.extent - 1))
-        pads.append((a.lo - within.lo, hi - within.hi, 0))
-        window.append(within)
-    wide = lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)]))
-    y = lax.optimization_barrier(_conv(wide, kernel, window, form.groups))
-    return lax.slice(y, [0] * y.ndim, form.shape("y", x.shape, kernel.shape))
+def _padded(x: jax.Array, window: Sequence[Axis]) -> tuple[jax.Array, list[Axis]]:
+    """x with the padding that is beyond the window's reach, behind a barrier because XLA would join the two again."""
+    inside = [a._replace(lo=min(a.lo, a.extent - 1), hi=min(a.hi, a.extent - 1)) for a in window]
+    pads = [(a.lo - b.lo, a.hi - b.hi, 0) for a, b in zip(window, inside, strict=True)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+    return lax.optimization_barrier(x), inside
 
 
-LOWERING = Lowering(forward, *transposed(forward), fits=lambda form, channels, features: "")
+_input_gradient, _kernel_gradient = transposed(forward)
+LOWERING = Lowering(forward, input_gradient, _kernel_gradient, fits=lambda form, channels, features: "")
