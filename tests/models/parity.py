@@ -17,6 +17,7 @@ import pytest
 
 from jconv import models, weights
 from jconv.weights.names import needs
+from tests.catalogue import fast_jit
 
 __all__ = [
     "HARD_SIGMOID", "Agree", "Difference", "Results", "Theirs", "compare", "imported", "noise", "ours", "randomize",
@@ -192,7 +193,7 @@ def _of_jax(net: models.Network, tensors: dict[str, np.ndarray], x: np.ndarray, 
         y, _ = net.apply(params, state, x)
         return (y**2).sum(), y
 
-    @jit
+    @fast_jit  # of values alone
     def trained(x: jax.Array, params: Any, state: Any) -> Any:
         return net.apply(params, state, x, train=True, key=jax.random.key(0))
 
