@@ -39,6 +39,10 @@ FAMILIES = {
 """Our files, to which `imported` adds what they are made of, and timm's, without what either keeps in its layers."""
 
 
+SIZES = {"flattened_cnn": 32, "flattened_cnn_baseline": 32}
+"""Of images, for networks without published numbers that keep the size they were initialised with."""
+
+
 def imported(home: Path, names: Sequence[str]) -> list[str]:
     """These modules and all of ours that they import, but the class that every network is of."""
     found = list(names)
@@ -102,7 +106,7 @@ def start() -> str:
     """Seconds from a name to parameters and a traced program, each network in turn."""
     rows, total = [], []
     for name in models.list():
-        size = NUMBERS[name].size if name in NUMBERS else 32 if name.startswith("flattened") else 224  # CIFAR's
+        size = NUMBERS[name].size if name in NUMBERS else SIZES.get(name, 224)
         shape = (1, size, size, 3) if isinstance(size, int) else (1, *size)
         began = time.perf_counter()
         net = models.create(name)

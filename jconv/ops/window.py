@@ -47,6 +47,10 @@ class Axis(NamedTuple):
         over = -room % self.stride
         return self._replace(over=over) if 0 <= room + over < n + self.lo else self
 
+    def fitted(self, n: int) -> "Axis":
+        """This axis with the hi that its windows read: the last ends there. Negative where they leave elements of x."""
+        return self._replace(hi=(self.output_size(n) - 1) * self.stride + self.extent - n - self.lo, over=0)
+
     def taps(self, n: int) -> list[int]:
         """How many taps of each window meet a real input element rather than padding."""
         starts = (i * self.stride - self.lo for i in range(self.output_size(n)))

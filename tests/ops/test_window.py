@@ -129,6 +129,17 @@ def test_xla_counts_the_valid_taps(seed: int) -> None:
     assert flops(dkernel, x, y) == pytest.approx(right, rel=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_fitted_axis_has_the_same_windows_and_leaves_nothing(seed: int) -> None:
+    case = random_case(np.random.default_rng(seed))
+    w = case.window
+    for n, k, s, d, (lo, hi) in zip(case.x[1:-1], w.kernel, w.stride, w.dilation, w.pads, strict=True):
+        axis = Axis(k, s, d, lo, hi)
+        fitted = axis.fitted(n)
+        assert fitted.taps(n) == axis.taps(n)
+        assert fitted.hi <= hi and (n + lo + fitted.hi - axis.extent) % s == 0
+
+
 def test_the_forums_example() -> None:
     """3 -> 6 channels, 3×3, stride 2, padding 1 on 4×4: 648 multiplications if padding is multiplied too."""
     axis = Axis(3, 2, 1, 1, 1)

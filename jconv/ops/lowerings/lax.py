@@ -14,7 +14,7 @@ from jax import lax
 from jconv.ops.lowerings.form import Form, Lowering, transposed
 from jconv.ops.window import Axis
 
-__all__ = ["LOWERING", "forward"]
+__all__ = ["LOWERING", "forward", "input_gradient"]
 
 _LAYOUT = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
@@ -22,18 +22,16 @@ _LAYOUT = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "
 def forward(x: jax.Array, kernel: jax.Array, form: Form) -> jax.Array:
     """(x, kernel) -> y."""
     window = form.window
-    used = [
-        a._replace(hi=(m - 1) * a.stride + a.extent - n - a.lo)
-        for a, n, m in zip(window, form.sizes, form.out, strict=True)
-    ]
-    if any(a.lo >= a.extent > a.hi + 1 for a in used):  # the input gradient's padding is `extent - 1` minus these
+    used = [a.fitted(n) for a, n in zip(window, form.sizes, strict=True)]
+    if any(isinstance(a.hi, int) and a.lo >= a.extent > a.hi + 1 for a in used):  # the gradient pads `extent - 1 - lo`
         x, window = _padded(x, used)
     return _conv(x, kernel, window, form.groups)
 
 
 def input_gradient(kernel: jax.Array, y: jax.Array, form: Form) -> jax.Array:
     """(kernel, y) -> x; more outputs, which are zero, change nothing."""
-    more = [max(0, a.kernel - m) for a, m in zip(form.window, form.out, strict=True)]
+    counts = [(a.kernel, m) for a, m in zip(form.window, form.out, strict=True)]
+    more = [max(0, k - m) if isinstance(m, int) else 0 for k, m in counts]  # a size without a number is a large one
     if not any(more) or all(a.stride == 1 for a in form.window):
         return _input_gradient(kernel, y, form)
     y = lax.optimization_barrier(lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *((0, n, 0) for n in more), (0, 0, 0)]))
