@@ -30,9 +30,8 @@ def input_gradient(kernel: jax.Array, y: jax.Array, form: Form) -> jax.Array:
     read = read.reshape(-1, *(m * a.kernel for a, m in zip(form.window, form.out, strict=True)), channels)
     pads = [(0, 0, 0)] * read.ndim
     for i, (a, n) in enumerate(zip(form.window, form.sizes, strict=True), start=1):
-        step = (
-            1 if read.shape[i] == 1 else _step(a)
-        )  # XLA mistakes a crop beside gaps in one element (openxla/xla#48715)
+        # XLA mistakes a crop beside gaps in an axis of one element (openxla/xla#48715)
+        step = 1 if read.shape[i] == 1 else _step(a)
         pads[i] = (-a.lo, n + a.lo - (read.shape[i] - 1) * step - 1, step - 1)
     return lax.pad(read, jnp.zeros((), read.dtype), pads)
 
