@@ -2,15 +2,15 @@
 
 import datetime
 import importlib
-import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import jaxlib.version
+
+from train.machine import device
 
 __all__ = ["machine", "optional", "table", "times"]
 
@@ -46,16 +46,8 @@ def times(*runs: Callable[[], Any], repeats: int = 5, budget: float = 1.0) -> li
 
 def machine() -> str:
     """Processor or accelerator, versions and date, for the head of a table."""
-    device = jax.devices()[0]
-    name = device.device_kind
-    if device.platform == "cpu":
-        info = Path("/proc/cpuinfo")
-        lines = info.read_text().splitlines() if info.exists() else []
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        name = f"{cores} cores of {model or platform.processor() or platform.machine()}"
     versions = f"jax {jax.__version__}, jaxlib {jaxlib.version.__version__}, Python {platform.python_version()}"
-    return f"{name}; {versions}; {datetime.date.today()}"
+    return f"{device()}; {versions}; {datetime.date.today()}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

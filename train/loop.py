@@ -1,12 +1,8 @@
 """The loop: epochs of steps, a checkpoint after each, and everything a run tells while it goes and leaves behind."""
 
 import collections
-import importlib.metadata
 import json
 import math
-import os
-import platform
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,7 @@ from rich.text import Text
 from jconv.layers import Conv, ConvTranspose, Params, State
 from jconv.models import Network, create
 from jconv.ops.lowerings import LOWERINGS
-from train import checkpoint, finetune, plots
+from train import checkpoint, finetune, machine, plots
 from train.config import Config, flag
 from train.data import Dataset, Split, batches
 from train.errors import RunError
@@ -82,7 +78,7 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
         checkpoint.write_json(out / "config.json", known.to_json())  # from here on it is a run
     earlier = rows[-1]["seconds"] if rows else 0.0
     title = f"{config.model}{f', stem {config.stem}' if config.stem else ''} on {data.name}"
-    about = f": {size:,} parameters, {config.size} px, {config.dtype}, on {_device()}"
+    about = f": {size:,} parameters, {config.size} px, {config.dtype}, on {machine.device()}"
     console.print(Text.assemble((title, "bold"), about))
     sizes = f"{len(data.train.labels):,} images train, {len(data.val.labels):,} validate"
     console.print(Text(f"{sizes}; writing to {out}"))
@@ -137,9 +133,9 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
         "mean": list(mean),
         "std": list(std),
         "config": known.to_json(),
-        "device": _device(),
-        "versions": _versions(),
-        "git": _revision(),
+        "device": machine.device(),
+        "versions": machine.versions(),
+        "git": machine.revision(),
     }
     checkpoint.write_json(out / "summary.json", summary)
     took = f" after {config.epochs} epochs in {_clock(summary['seconds'])}, {summary['img_per_s']:,.0f} img/s; "
@@ -306,38 +302,3 @@ def _progress(console: Console) -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
-
-
-# What is written about where it ran
-
-
-def _device() -> str:
-    devices = jax.local_devices()
-    if devices[0].platform == "cpu":
-        cores = len(_affinity())
-        return f"CPU, {cores} cores" + (f", as {len(devices)} devices" if len(devices) > 1 else "")
-    return f"{len(devices)} x {devices[0].device_kind}"
-
-
-def _affinity() -> set[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-
-
-def _versions() -> dict[str, str | None]:
-    """Versions of what was imported; jconv has none if it runs from a checkout that is not installed."""
-    installed = {d.name.lower(): d.version for d in importlib.metadata.distributions() if d.name}
-    names = ("jconv", "jax", "jaxlib", "flax", "optax", "numpy")
-    return {"python": platform.python_version(), **{name: installed.get(name) for name in names}}
-
-
-def _revision() -> str | None:
-    """The commit that the program runs from, with a + if files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-
-    def git(*args: str) -> str:
-        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -337,13 +337,3 @@ def test_image_too_small_for_the_stem(monkeypatch, tiny_data: Dataset, tiny_conf
     config = dataclasses.replace(tiny_config, model="cifar_resnet20", stem="patch", size=3)
     with pytest.raises(RunError, match=r"(?s)^--model cifar_resnet20 with --size 3: .*does not fit.*in layer 'conv1'"):
         loop.fit(config, tiny_data, screen)
-
-
-def test_version_of_what_is_not_installed(monkeypatch) -> None:
-    monkeypatch.setattr(loop.importlib.metadata, "distributions", lambda: [])
-    assert loop._versions()["jconv"] is None
-
-
-def test_revision_outside_of_a_checkout(monkeypatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert loop._revision() is None
