@@ -81,7 +81,7 @@ def shelve(options: Options) -> Path:
         "seconds": round(summary["seconds"]),
         "hardware": summary["device"],
         "versions": summary["versions"],
-        "commit": summary.get("git"),
+        "commit": summary["git"],
         "date": datetime.date.today(),
         "licence": options.licence,
         "classes": summary["classes"],

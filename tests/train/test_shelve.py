@@ -34,7 +34,7 @@ def finished(out: Path, accuracy: float = 0.9, **options: Any) -> tuple[Path, Tr
     summary = {
         "val_accuracy": accuracy, "classes": CLASSES, "data": "photos", "mean": [0.4, 0.5, 0.6], "std": [0.2] * 3,
         "parameters": sum(p.size for p in jax.tree.leaves(state.params)), "train_images": 10, "val_images": 5,
-        "seconds": 12.3, "device": "CPU", "versions": {"jax": "1"}, "config": config.to_json(),
+        "seconds": 12.3, "device": "CPU", "git": None, "versions": {"jax": "1"}, "config": config.to_json(),
     }  # fmt: skip
     checkpoint.write_json(out / "summary.json", summary)
     (out / "metrics.jsonl").write_text("{}\n")
