@@ -1,7 +1,7 @@
 """How a kernel starts: `initializer(key, shape) -> float32 array`, shape = (*window, C_in / groups, features).
 
-Random numbers are drawn in blocks of one size, because XLA compiles a generator anew for every shape, and on a CPU that
-costs half a second for each: a ResNet-50 would wait 15 s for its first parameters instead of 2.
+Random numbers are drawn in blocks of one size, because XLA compiles a generator anew for every shape: in a ResNet-50
+that would take longer than all else.
 """
 
 import dataclasses
@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
+
+from jconv.layers.threefry import unrolled
 
 __all__ = ["Constant", "Initializer", "Normal", "fan_in_uniform", "fans", "he_normal", "lecun_normal", "ones", "zeros"]
 
@@ -89,7 +91,7 @@ def _symmetric(key: jax.Array, shape: tuple[int, ...], dtype: type) -> jax.Array
 
 @partial(jax.jit, static_argnums=0)
 def _block(sampler: Callable, key: jax.Array, i: int | jax.Array) -> jax.Array:
-    return sampler(jax.random.fold_in(key, i), (BLOCK,), jnp.float32)  # with 64 bits enabled too
+    return sampler(unrolled(jax.random.fold_in(key, i)), (BLOCK,), jnp.float32)  # with 64 bits enabled too
 
 
 def _draw(sampler: Callable, key: jax.Array, shape: tuple[int, ...], scale: float) -> jax.Array:
