@@ -84,13 +84,13 @@ class BatchNorm(Layer):
         batch = {"mean": mean, "var": var * (n / max(n - 1, 1))}
         if self.axis_name is not None:
             batch = lax.pmean(batch, self.axis_name)
-        keep = (
-            np.float32(1 - self.momentum) ** np.arange(len(x), -1, -1)[:, None]
-        )  # of the state, then of each ghost after it
-        running = {
-            name: keep[0] * state[name] + jnp.sum(self.momentum * keep[1:] * batch[name], axis=0) for name in state
-        }
-        return y.reshape(-1, *x.shape[2:]), jax.tree.map(lambda new, old: new.astype(old.dtype), running, state)
+        ages = np.arange(len(x), -1, -1)[:, None]  # steps after the state, and after each ghost
+        kept = np.float32(1 - self.momentum) ** ages
+
+        def moved(old: jax.Array, new: jax.Array) -> jax.Array:
+            return (kept[0] * old + jnp.sum(self.momentum * kept[1:] * new, axis=0)).astype(old.dtype)
+
+        return y.reshape(-1, *x.shape[2:]), {name: moved(old, batch[name]) for name, old in state.items()}
 
 
 @dataclasses.dataclass(frozen=True)
