@@ -1,7 +1,8 @@
 """How fast is a convolution? Every lowering, Flax and torch, forward and with both gradients.
 
-python -m benchmarks.conv                  # the table and the plot: benchmarks/conv.md, benchmarks/conv.png
-python -m benchmarks.conv --match ResNeXt  # some of the convolutions, printed
+python -m benchmarks.conv                  # conv.json, and of it the table conv.md and the plot conv.png
+python -m benchmarks.conv --match ResNeXt  # some of the convolutions; what is known of the others stays
+python -m benchmarks.conv --missing        # those that conv.json does not have: go on after a run that was stopped
 python -m benchmarks.conv --tune           # each lowering for each slot: jconv/ops/cpu.json, which `auto` chooses from
 """
 
@@ -12,6 +13,7 @@ import math
 import os
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from jconv.ops.choose import takes
 from jconv.ops.lowerings import LOWERINGS, SLOTS, Form
 from jconv.ops.trilinear import solve
 from jconv.ops.window import axes
+from train.checkpoint import write
 
 torch = optional("torch")
 Run = Callable[[], Any]
@@ -34,8 +37,11 @@ HERE = Path(__file__).parent
 TABLE = HERE.parent / "jconv/ops/cpu.json"
 CANDIDATES = ("lax", "im2col", "chunked", "shift", "kn2row", "winograd", "space_to_depth")
 """For `auto`, of dense convolutions whose windows overlap. winograd4 rounds worse than lax."""
+RESULTS = HERE / "conv.json"
 UNROLLED = ("im2col", "kn2row", "shift")
 """Lowerings with a step for each element of a window: of hundreds, they take minutes to compile."""
+SMALL = 9
+"""Taps of a window whose Fourier transform takes seconds and a hundred times as long as any other way."""
 
 
 def form_of(s: Shape) -> Form:
@@ -168,6 +174,7 @@ def measure(s: Shape, dtype: str) -> dict[str, tuple[float, float, int | None]]:
     )
     names = ["auto", *(n for n, one in LOWERINGS.items() if not one.fits(form, s.channels, s.features))]
     names = [n for n in names if form.taps <= 121 or n not in UNROLLED]
+    names = [n for n in names if form.taps > SMALL or n != "fft"]
     ways = {name: by_jax(partial(conv, lowering=name), arrays) for name in names}
     if s.groups == 1:  # with groups it takes seconds, and is lax's all the same
         ways |= by_flax(s, arrays)
@@ -195,26 +202,43 @@ def main() -> None:
     parser.add_argument(
         "--tune", action="store_true", help="write the table that auto chooses from; the rest of it stays"
     )
+    parser.add_argument("--missing", action="store_true", help="go on: only those that conv.json does not have")
     options = parser.parse_args()
     if options.tune:
         return tune(options.match)
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() and options.dtype == "float32" else {}
     found = {}
     for s in SHAPES:
-        if options.match in f"{s.kind} {s}":
-            found[s] = measure(s, options.dtype)
-            each = (f"{n} {1e3 * f:.2f} {1e3 * b:.2f}" for n, (f, b, _) in found[s].items())
-            print(s, *each, sep=" | ", file=sys.stderr, flush=True)
-    text = report(found, options.dtype)
-    print(text)
-    if not options.match and options.dtype == "float32":
-        (HERE / "conv.md").write_text(text)
-        draw(found)
+        if options.match not in f"{s.kind} {s}" or (options.missing and str(s) in kept):
+            continue
+        ways = found[s] = measure(s, options.dtype)
+        kept[str(s)] = {"measured": stamp(), "ways": ways}
+        print(s, *(f"{n} {1e3 * f:.2f} {1e3 * b:.2f}" for n, (f, b, _) in ways.items()), sep=" | ", file=sys.stderr)
+        if options.dtype == "float32":
+            write(RESULTS, dump(kept))
+    if options.dtype == "float32":
+        rows = {s: kept[str(s)] for s in SHAPES if str(s) in kept}
+        all_found, stamps = {s: row["ways"] for s, row in rows.items()}, [row["measured"] for row in rows.values()]
+        write(HERE / "conv.md", report(all_found, options.dtype, stamps).encode())
+        draw(all_found)
+    print(report(found, options.dtype, [stamp()]))
+
+
+def stamp() -> str:
+    """The machine, the versions, the date."""
+    return machine() + (f", torch {torch.__version__}" if torch else "")
+
+
+def dump(kept: dict[str, Any]) -> bytes:
+    """JSON with a line for each convolution."""
+    lines = (f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(row)}" for name, row in kept.items())
+    return "{{\n{}\n}}\n".format(",\n".join(lines)).encode()
 
 
 Found = dict[Shape, dict[str, tuple[float, float, int | None]]]
 
 
-def report(found: Found, dtype: str) -> str:
+def report(found: Found, dtype: str, stamps: Sequence[str]) -> str:
     """Two tables in Markdown: each convolution, and each kind of them."""
     others = [n for n in (*LOWERINGS, "Linen", "NNX", "torch") if n != "lax"]
     head = ["convolution", "lax", "auto", "auto / lax", "with gradients: lax", "auto", "auto / lax"]
@@ -234,10 +258,11 @@ def report(found: Found, dtype: str) -> str:
         forward, both, torchs = zip(*ratios, strict=True)
         values = (min(forward), mean(forward), min(both), mean(both), mean([t for t in torchs if t]))
         summary.append([kind, str(len(ratios)), *(f"{v:.2f}" for v in values)])
+    counted = Counter(stamps).items()
     means = ["kind", "shapes", "least, forward", "mean, forward", "least, with gradients", "mean", "mean over torch"]
     return f"""# Convolutions
 
-`python -m benchmarks.conv` wrote this. {machine()}{f", torch {torch.__version__}" if torch else ""}.
+`python -m benchmarks.conv` wrote this. {"; ".join(f"{n} × {s}" if n < len(stamps) else s for s, n in counted)}.
 {dtype}, least of at most 101 turns for auto and lax, 11 for the others. Milliseconds, and how many times faster:
 "auto / lax" is lax's time over auto's, and so for the others, with gradients where nothing else is said.
 "With gradients" is forward and both gradients. Memory is arguments, results and temporaries, with gradients.
