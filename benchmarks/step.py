@@ -100,7 +100,7 @@ def main() -> None:
         found = {n: w for n, w in ways.items() if w}
         if len({w[2] for w in found.values()}) > 1:
             raise SystemExit(f"{name}: not the same network: { ({n: w[2] for n, w in found.items()}) } parameters")
-        took = dict(zip(found, times(*(w[0] for w in found.values()), repeats=5, budget=8.0), strict=True))
+        took = dict(zip(found, times(*(w[0] for w in found.values()), repeats=15, budget=60.0), strict=True))
         ours, flax, other = took["jconv"], took["Flax"], took.get("torch")
         rows.append([name, f"{ours:.3g}", f"{flax:.3g}", f"{other:.3g}" if other else "", f"{flax / ours:.2f}"])
         rows[-1] += [f"{other / ours:.2f}" if other else "", f"{ways['jconv'][1] / ways['Flax'][1]:.2f}"]
@@ -109,8 +109,8 @@ def main() -> None:
     text = f"""# Training steps
 
 `python -m benchmarks.step` wrote this. {machine()}{f", torch {torch.__version__}" if torch else ""}.
-Seconds of a forward and backward pass, batch {BATCH}, {SIZE} px, float32, least of at most 5. Memory is XLA's:
-arguments, results and temporaries.
+Seconds of a forward and backward pass, batch {BATCH}, {SIZE} px, float32, least of at most 15 turns and a minute for
+each, in turn. Memory is XLA's: arguments, results and temporaries.
 
 {table(head, rows)}
 """

@@ -67,6 +67,19 @@ def test_the_shelf_keeps_its_word(capsys: pytest.CaptureFixture[str], tmp_path: 
         assert f"top-1 {found['top1']:.2%}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_the_shelf_keeps_its_word_on_pictures(real_folder: Path, tmp_path: Path) -> None:
+    """On the pictures as they are, where training validates on those it has squeezed to squares."""
+    for name, card in models.shelf().items():
+        if not card["data"].startswith("imagenette"):
+            continue
+        out = tmp_path / f"{name}.json"
+        assert evaluate.main(["--model", name, "--data", str(real_folder), "--out", str(out)]) == 0
+        found = json.loads(out.read_text())
+        assert found["n"] == card["val_images"]
+        assert abs(100 * found["top1"] - card["accuracy_of_these_weights"]) < 1
+
+
 def test_pictures_that_cannot_be_read(make_folder: MakeFolder, tmp_path: Path, capsys, monkeypatch) -> None:
     folder = make_folder("pets", {"train/0": 1, "val/0": 3, "val/1": 2, "train/1": 1})
     (folder / "val/1/broken.JPEG").write_bytes(b"no picture")
