@@ -22,6 +22,7 @@ __all__ = ["Constant", "Initializer", "Normal", "fan_in_uniform", "fans", "he_no
 Initializer = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
 BLOCK = 1 << 16
+ALIGNED = 64  # bytes
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -100,11 +101,18 @@ def _draw(sampler: Callable, key: jax.Array, shape: tuple[int, ...], scale: floa
     if isinstance(key, Tracer):
         drawn = lax.map(partial(_block, sampler, key), jnp.arange(count)).reshape(-1)
         return drawn[:size].reshape(shape) * np.float32(scale)
-    drawn = np.empty(size, np.float32)
+    drawn = _empty(size)
     for i, block in enumerate([_block(sampler, key, i) for i in range(count)]):
         part = drawn[i * BLOCK : (i + 1) * BLOCK]
         np.multiply(np.asarray(block)[: part.size], np.float32(scale), out=part)
     return jax.device_put(drawn.reshape(shape))
+
+
+def _empty(size: int) -> np.ndarray:
+    """Float32 numbers to be written, where XLA's CPU arrays may begin: it takes them over without a copy."""
+    memory = np.empty(4 * size + ALIGNED, np.uint8)
+    start = -memory.ctypes.data % ALIGNED
+    return memory[start : start + 4 * size].view(np.float32)
 
 
 def _constant(value: float, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
