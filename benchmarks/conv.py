@@ -216,12 +216,16 @@ def main() -> None:
         print(s, *(f"{n} {1e3 * f:.2f} {1e3 * b:.2f}" for n, (f, b, _) in ways.items()), sep=" | ", file=sys.stderr)
         if options.dtype == "float32":
             write(RESULTS, dump(kept))
-    if options.dtype == "float32":
-        rows = {s: kept[str(s)] for s in SHAPES if str(s) in kept}
-        all_found, stamps = {s: row["ways"] for s, row in rows.items()}, [row["measured"] for row in rows.values()]
-        write(HERE / "conv.md", report(all_found, options.dtype, stamps).encode())
-        draw(all_found)
     print(report(found, options.dtype, [stamp()]))
+    if options.dtype != "float32":
+        return
+    rows = {s: kept[str(s)] for s in SHAPES if str(s) in kept}
+    if len(rows) < len(SHAPES):
+        print(f"conv.json has {len(rows)} of {len(SHAPES)} convolutions; with all of them, --missing writes conv.md")
+        return
+    known, stamps = {s: row["ways"] for s, row in rows.items()}, [row["measured"] for row in rows.values()]
+    write(HERE / "conv.md", report(known, options.dtype, stamps).encode())
+    draw(known)
 
 
 def stamp() -> str:
