@@ -28,9 +28,11 @@ def curves(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     ends = [row["epoch"] for row in epochs]
     raw = np.array([row["loss"] for row in steps])
     loss.plot(position, raw, color=train, alpha=0.25, lw=0.7)
-    loss.plot(position, _smooth(raw, per_epoch // 4), color=train, lw=1.5, label="training, smoothed")
-    loss.plot(ends, [row["val_loss"] for row in epochs], "o-", color=val, ms=3.5, lw=1.2, label="validation")
-    loss.set(xlabel="epoch", ylabel="cross-entropy", ylim=(0, None))
+    smooth, later = _smooth(raw, per_epoch // 4), [row["val_loss"] for row in epochs]
+    loss.plot(position, smooth, color=train, lw=1.5, label="training, smoothed")
+    loss.plot(ends, later, "o-", color=val, ms=3.5, lw=1.2, label="validation")
+    top = min(1.05 * max([*raw, *later]), 1.5 * max(smooth))  # an early epoch may validate at a hundred times the loss
+    loss.set(xlabel="epoch", ylabel="cross-entropy", ylim=(0, top or None))
     loss.legend(frameon=False, fontsize=8)
 
     accuracy.plot(

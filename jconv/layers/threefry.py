@@ -2,8 +2,9 @@
 
 Threefry-2x32 is twenty rounds of add, rotate and xor (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2,
 3", section 4.2). For a CPU `jax.random` makes a loop of them, with the rotations as variables, and XLA does not
-vectorise it: 65,536 normal numbers take 17 ns each on one core, and 0.6 s to compile. In a straight line they take 6 ns
-and 0.2 s (`python -m benchmarks.startup`). Where few numbers are drawn the loop compiles faster, so dropout keeps it.
+vectorise it: 65,536 normal numbers take 12 to 17 ns each, and half a second to compile. In a straight line they take 6
+to 10 ns and 0.2 s (`python -m benchmarks.startup`). Where few numbers are drawn the loop compiles faster, so dropout
+keeps it.
 """
 
 import math
@@ -56,7 +57,7 @@ def _implementation() -> Hashable:
 def _bits(key: jax.Array, width: int, shape: tuple[int, ...]) -> jax.Array:
     """Random integers of 8, 16, 32 or 64 bits: `jax.random.bits`, whose counter is an element's place in the array."""
     if math.prod(shape) >= 1 << 32:
-        raise NotImplementedError(f"shape: expected less than 2**32 elements, got {shape}; draw them in parts")
+        raise ValueError(f"shape: expected less than 2**32 elements, got {shape}; draw them in parts")
     place = lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     high, low = _threefry(key[0], key[1], jnp.zeros_like(place), place)
     if width == 64:

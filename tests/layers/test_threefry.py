@@ -25,13 +25,10 @@ DRAWS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-@pytest.mark.parametrize("wide", [False, True])
-@pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.parametrize(("name", "wide"), [(n, w) for n in DRAWS for w in (False, True) if w or n != "64 bits"])
 def test_the_same_numbers(name: str, wide: bool, rng: np.random.Generator) -> None:
     draw, seed = DRAWS[name], int(rng.integers(1 << 31))
     with jax.enable_x64(wide):
-        if name == "64 bits" and not wide:
-            return
         for key in (jax.random.key(seed), jax.random.PRNGKey(seed)):
             right = draw(key)
             for found in (draw(unrolled(key)), jax.jit(lambda key: draw(unrolled(key)))(key)):
@@ -59,7 +56,7 @@ def test_other_generators_are_left_alone() -> None:
 
 def test_a_counter_of_32_bits() -> None:
     draw = jax.jit(lambda key: jax.random.bits(unrolled(key), (1 << 16, 1 << 16)))
-    with pytest.raises(NotImplementedError, match=r"shape: expected less than 2\*\*32 elements, got \(65536, 65536\)"):
+    with pytest.raises(ValueError, match=r"shape: expected less than 2\*\*32 elements, got \(65536, 65536\)"):
         draw.lower(jax.random.key(0))
 
 
