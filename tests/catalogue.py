@@ -1,5 +1,6 @@
 """The catalogue: every layer of `jconv.layers` and some tiny networks, each with an input; many laws run over it."""
 
+import contextlib
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -49,8 +50,19 @@ from jconv.layers import (
 from jconv.layers.initializers import Constant
 from jconv.models import Network, resnet
 
+
+def known(options: dict[str, bool | int]) -> dict[str, bool | int]:
+    """Those of the compiler's options that this jaxlib has; newer ones have none about fusion emitters."""
+    found = {}
+    for name, value in options.items():
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            jax.jit(lambda: 0).lower().compile({name: value})
+            found[name] = value
+    return found
+
+
 fast_jit = partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    jax.jit, compiler_options=known({"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False})
 )
 """`jax.jit` for programs that run once or twice: most of a test's time is XLA's optimiser.
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from jconv.cost.rules import elementwise
 from jconv.cost.rules.base import names
-from jconv.cost.trace import Block, Op, Value
+from jconv.cost.trace import Block, Op, Value, of_scan
 
 __all__ = ["Fields", "Span", "propagate"]
 
@@ -139,7 +139,7 @@ class _Walker:
                 self.seen[out] = self.seen[v]
 
     def scan(self, op: Op) -> None:
-        fixed, carried = op.params["num_consts"], op.params["num_carry"]
+        fixed, carried = of_scan(op)
         body = op.blocks[0]
         for v, inside in zip(op.inputs[fixed + carried :], body.inputs[fixed + carried :], strict=True):
             if v in self.seen:

@@ -11,7 +11,7 @@ __all__ = ["Label", "label_of", "parameter_path", "primitive_of"]
 
 CONTROL = re.compile(r"(^|/)(?:while/(?:body|cond)|cond/branch_\d+_fun|branch_\d+_fun)(?=/|$)")
 CALL = re.compile(
-    r"(?:p?jit|pmap|shard_map|checkpoint|remat\d?|closed_call|core_call|custom_[jv][jv]p_call(?:_jaxpr)?|jconv_conv)(?:\(.*\))?"
+    r"(?:p?jit|pmap|shard_map|checkpoint|remat\d?|closed_call|core_call|eval_jaxpr|custom_[jv][jv]p_call(?:_jaxpr)?|jconv_conv)(?:\(.*\))?"
 )
 KEY = re.compile(r"\['?([^'\]]*)'?\]|\.(\w+)")
 

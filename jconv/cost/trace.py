@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["Block", "Op", "Value", "elements_of_text", "trace", "untraceable", "walk"]
+__all__ = ["Block", "Op", "Value", "elements_of_text", "of_scan", "trace", "untraceable", "walk"]
 
 CALLS = {  # primitives that stand for their body, and the parameter that holds it
     **dict.fromkeys(("jit", "pjit", "remat", "remat2", "checkpoint", "composite", "eval_jaxpr"), "jaxpr"),
@@ -220,7 +220,7 @@ class _Reader:
         return self.block(jaxpr, consts, inputs, stack)
 
     def scan(self, op: Op) -> None:
-        fixed, carried = op.params["num_consts"], op.params["num_carry"]
+        fixed, carried = of_scan(op)
         jaxpr, _ = _open(op.params["jaxpr"])
         inside = tuple(_value(v.aval, outer=o) for v, o in zip(jaxpr.invars, op.inputs, strict=True))
         body = self.inner(op.params["jaxpr"], (*op.inputs[:fixed], *inside[fixed:]), op.stack)
@@ -300,6 +300,14 @@ def _body(name: str, params: Mapping[str, Any], eqn: Any) -> Any:
 def _open(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
     """A jaxpr and its constants, of a closed one or an open one."""
     return (jaxpr.jaxpr, jaxpr.consts) if hasattr(jaxpr, "consts") else (jaxpr, ())
+
+
+def of_scan(op: Op) -> tuple[int, int]:
+    """How many inputs of a scan are the same in every turn, and how many are its state; slices are the others."""
+    if "num_consts" in op.params:
+        return op.params["num_consts"], op.params["num_carry"]
+    fixed, carried, _ = op.params["ft_in"].unpack()  # from jax 0.11 on
+    return len(fixed), len(carried)
 
 
 def _known(value: Any) -> int | None:
