@@ -51,7 +51,7 @@ from jconv.layers.initializers import Constant
 from jconv.models import Network, resnet
 
 
-def known(options: dict[str, bool | int]) -> dict[str, bool | int]:
+def known(options: dict[str, Any]) -> dict[str, Any]:
     """Those of the compiler's options that this jaxlib has; newer ones have none about fusion emitters."""
     found = {}
     for name, value in options.items():

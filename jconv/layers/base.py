@@ -3,7 +3,9 @@
 `Layer` is a leaf; `Composite` is a layer made of named layers, and says once, in `wire`, how they are connected.
 """
 
+import collections
 import contextlib
+import copy
 import dataclasses
 import difflib
 import functools
@@ -50,7 +52,7 @@ class Layer:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):  # a list would not hash
-            if isinstance(getattr(self, f.name), list):
+            if type(getattr(self, f.name)) in (list, tuple):
                 object.__setattr__(self, f.name, _tuple(getattr(self, f.name)))
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -100,16 +102,20 @@ class Composite(Layer):
     """
 
     def wire(self, run: Run, x: jax.Array) -> jax.Array:
-        """The value at x, with `run(name, x)` for the value of a child. It may be called on any number of axes."""
+        """The value at x, with `run(name, x)` for the value of a child. It may be called on any number of axes.
+
+        In training a child's new state is kept as a side effect of `run`: call it outside of `jax.checkpoint`,
+        `jax.lax.scan` and the like, or within them only children without state.
+        """
         raise TypeError(f"{type(self).__name__} is a Composite without wire: define wire(self, run, x)")
 
     def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
         """Parameters and state for inputs like x: an abstract pass finds each layer's input, then each is made once."""
-        inputs: dict[str, tuple[Layer, jax.ShapeDtypeStruct]] = {}
-        jax.eval_shape(lambda x: self.wire(_Init(self, "", inputs), x), jax.ShapeDtypeStruct(x.shape, x.dtype))
+        inputs: dict[str, _Input] = {}
+        jax.eval_shape(lambda x: self.wire(_Init(self, "", (), inputs), x), jax.ShapeDtypeStruct(x.shape, x.dtype))
         params: Params = {}
         state: State = {}
-        for path, (layer, aval) in inputs.items():
+        for path, (layer, aval, _) in inputs.items():
             if type(layer).init is Layer.init:
                 continue
             for tree, made in zip((params, state), layer.init(_fold(key, path), aval), strict=True):
@@ -122,7 +128,7 @@ class Composite(Layer):
         self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
     ) -> tuple[jax.Array, State]:
         """The value at x and the state after it; see `Layer.apply`. Dropout and the like need the key in training."""
-        run = _Apply(self, "", params, state, train, key, {})
+        run = _Apply(self, "", params, state, _Pass(train, key))
         return self.wire(run, x), run.state
 
     def outputs(
@@ -138,10 +144,9 @@ class Composite(Layer):
         """What the layers at these paths return while the whole is applied, by path, and the state after it."""
         for path in at:
             self[path]
-        taken: dict[str, Any] = dict.fromkeys(at)
-        run = _Apply(self, "", params, state, train, key, taken)
+        run = _Apply(self, "", params, state, _Pass(train, key, dict.fromkeys(at)))
         self.wire(run, x)
-        return taken, run.state
+        return run.all.taken, run.state
 
     # The tree
 
@@ -194,7 +199,7 @@ class Composite(Layer):
 
         def edit(path: str, old: Layer) -> Layer:
             meant = isinstance(old, kind) and (match is None or matches(path, match))
-            return dataclasses.replace(old, **options) if meant else old
+            return _changed(old, options) if meant else old
 
         return self._edit("", edit)
 
@@ -224,19 +229,25 @@ class _Wiring:
         return self.children[name], part, _join(self.prefix, part)
 
 
+_Input = tuple[Layer, jax.ShapeDtypeStruct, tuple[str, ...]]
+"""A leaf, its input, and the children's names that lead to it, if it has parameters."""
+
+
 class _Init(_Wiring):
     """The abstract pass of `Composite.init`: notes each leaf's input, and goes on with zeros in its value's shape."""
 
-    def __init__(self, layer: Composite, prefix: str, inputs: dict[str, tuple[Layer, jax.ShapeDtypeStruct]]):
+    def __init__(self, layer: Composite, prefix: str, route: tuple[str, ...], inputs: dict[str, _Input]):
         super().__init__(layer, prefix)
-        self.inputs = inputs
+        self.route, self.inputs = route, inputs
 
     def __call__(self, name: str, x: jax.Array) -> jax.Array:
         layer, _, path = self.find(name)
+        route = (*self.route, name)
         if isinstance(layer, Composite):
-            return layer.wire(_Init(layer, path, self.inputs), x)
+            return layer.wire(_Init(layer, path, route, self.inputs), x)
         aval = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        if self.inputs.setdefault(path, (layer, aval)) != (layer, aval):
+        own = route if type(layer).init is not Layer.init else ()  # which of the layers at this path has parameters
+        if self.inputs.setdefault(path, (layer, aval, own)) != (layer, aval, own):
             before = self.inputs[path]
             raise ValueError(
                 f"{path}: one set of parameters is used for two layers or inputs: {before[0]} on {before[1]}, "
@@ -256,40 +267,51 @@ def _abstract(layer: Layer, x: jax.ShapeDtypeStruct) -> Any:
     return jax.eval_shape(value, jax.random.key(0), x)
 
 
+@dataclasses.dataclass
+class _Pass:
+    """What a whole pass over a network shares."""
+
+    train: bool
+    key: jax.Array | None
+    taken: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The values that `outputs` is asked for, by path."""
+    draws: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """How many times the layers at a path have drawn random numbers."""
+
+    def key_for(self, path: str) -> jax.Array | None:
+        """Another key for each path, and for each time that it draws."""
+        if self.key is None:
+            return None
+        key, before = _fold(self.key, path), self.draws[path]
+        self.draws[path] += 1
+        return _fold_in(key, np.uint32(before)) if before else key
+
+
 class _Apply(_Wiring):
     """A composite at work: gives each child its part of params and state, and gathers the new state."""
 
-    def __init__(
-        self,
-        layer: Composite,
-        prefix: str,
-        params: Params,
-        state: State,
-        train: bool,
-        key: jax.Array | None,
-        taken: dict[str, Any],
-    ):
+    def __init__(self, layer: Composite, prefix: str, params: Params, state: State, whole: _Pass):
         super().__init__(layer, prefix)
-        self.params, self.state, self.train, self.key, self.taken = params, dict(state), train, key, taken
+        self.params, self.state, self.all = params, dict(state), whole
 
     def __call__(self, name: str, x: jax.Array) -> jax.Array:
         layer, part, path = self.find(name)
         params = self.params.get(part, {}) if part else self.params
         state = self.state.get(part, {}) if part else self.state
         if isinstance(layer, Composite):
-            run = _Apply(layer, path, params, state, self.train, self.key, self.taken)
+            run = _Apply(layer, path, params, state, self.all)
             with jax.named_scope(part) if part else contextlib.nullcontext():
                 y, state = layer.wire(run, x), run.state
         else:
-            key = _fold(self.key, path) if layer.stochastic and self.train and self.key is not None else None
+            key = self.all.key_for(path) if layer.stochastic and self.all.train else None
             with _where(path, layer), jax.named_scope(part or type(layer).__name__):
-                y, state = layer.apply(params, state, x, train=self.train, key=key)
+                y, state = layer.apply(params, state, x, train=self.all.train, key=key)
         if not part:
             self.state.update(state)
         elif state:
             self.state[part] = state
-        if part and path in self.taken:
-            self.taken[path] = y
+        if part and path in self.all.taken:
+            self.all.taken[path] = y
         return y
 
 
@@ -303,8 +325,22 @@ def _where(path: str, layer: Layer) -> Iterator[None]:
         raise
 
 
+def _changed(layer: Layer, options: Mapping[str, Any]) -> Layer:
+    """A layer with other fields, also one that is not made from its fields, as a `Sequential`."""
+    if getattr(type(layer), "__dataclass_params__").init:  # noqa: B009
+        return dataclasses.replace(layer, **options)
+    known = {f.name for f in dataclasses.fields(layer)}
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{type(layer).__name__} has no field {name!r}; {nearest(name, known)}")
+    new = copy.copy(layer)
+    for name, value in options.items():
+        object.__setattr__(new, name, value)
+    return new
+
+
 def _tuple(value: Any) -> Any:
-    return tuple(map(_tuple, value)) if isinstance(value, list | tuple) else value
+    return tuple(map(_tuple, value)) if type(value) in (list, tuple) else value
 
 
 def _join(prefix: str, part: str) -> str:

@@ -36,6 +36,8 @@ class Sequential(Composite):
         for name, layer in pairs:
             if not isinstance(layer, Layer):
                 raise ValueError(f"{name}: expected a Layer, got {layer!r}; wrap a function as Activation(function)")
+            if name in named and name.isdecimal() and int(name) < len(layers):
+                raise ValueError(f"a layer's name: {name!r} is that of the layer given by position; give it another")
             if not name or "." in name:
                 raise ValueError(f"a layer's name is one part of a path: expected no dot in it, got {name!r}")
         object.__setattr__(self, "layers", pairs)
@@ -130,12 +132,22 @@ class Highway(Composite):
 
 def concatenate(values: list[jax.Array]) -> jax.Array:
     """The values side by side along the channel axis."""
+    _check_same("shape but for the channels", [v.shape[:-1] for v in values], values)
     return jnp.concatenate(values, axis=-1)
 
 
 def add(values: list[jax.Array]) -> jax.Array:
     """The sum of the values."""
+    _check_same("shape", [v.shape for v in values], values)
     return reduce(jnp.add, values)
+
+
+def _check_same(what: str, shapes: list[tuple[int, ...]], values: list[jax.Array]) -> None:
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            f"Parallel: expected branches of one {what}, got {', '.join(str(v.shape) for v in values)}; "
+            f"give them the same strides and paddings"
+        )
 
 
 @dataclasses.dataclass(frozen=True, repr=False, init=False)

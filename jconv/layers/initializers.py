@@ -98,11 +98,12 @@ def _block(sampler: Callable, key: jax.Array, i: int | jax.Array) -> jax.Array:
 def _draw(sampler: Callable, key: jax.Array, shape: tuple[int, ...], scale: float) -> jax.Array:
     size = math.prod(shape)
     count = -(-size // BLOCK)
-    if isinstance(key, Tracer):
+    blocks = [] if isinstance(key, Tracer) else [_block(sampler, key, i) for i in range(count)]
+    if isinstance(key, Tracer) or any(isinstance(block, Tracer) for block in blocks[:1]):  # a known key in a program
         drawn = lax.map(partial(_block, sampler, key), jnp.arange(count)).reshape(-1)
         return drawn[:size].reshape(shape) * np.float32(scale)
     drawn = _empty(size)
-    for i, block in enumerate([_block(sampler, key, i) for i in range(count)]):
+    for i, block in enumerate(blocks):
         part = drawn[i * BLOCK : (i + 1) * BLOCK]
         np.multiply(np.asarray(block)[: part.size], np.float32(scale), out=part)
     return jax.device_put(drawn.reshape(shape))

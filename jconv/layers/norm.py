@@ -1,6 +1,7 @@
 """Normalisation as layers: of a batch, an example, groups, neighbouring channels, and of a convolution's kernel."""
 
 import dataclasses
+import math
 from dataclasses import KW_ONLY
 
 import jax
@@ -14,6 +15,7 @@ from jconv.layers.initializers import Initializer, ones, zeros
 from jconv.layers.parametric import Conv
 from jconv.layers.simple import Function
 from jconv.ops.norm import ghosts, moments
+from jconv.ops.padding import check_floating
 
 __all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "LocalResponseNorm", "StandardizedConv"]
 
@@ -51,9 +53,17 @@ class BatchNorm(Layer):
     ghost: int | None = None
     frozen: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum: expected a part of the way, 0 to 1, got {self.momentum}")
+        if not self.eps >= 0:
+            raise ValueError(f"eps: expected 0 or more, got {self.eps}")
+
     def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
         """Scale and bias, and the running statistics of a standard normal."""
         shape = (x.shape[-1],)
+        check_floating(x)
         return _affine(self.scale_init, key, x), {"mean": zeros(key, shape), "var": ones(key, shape)}
 
     def apply(
@@ -62,26 +72,25 @@ class BatchNorm(Layer):
         """(..., C) -> (..., C)."""
         _check_channels(params, x)
         if self.frozen or not train:
-            return ops.batch_norm(x, state["mean"], state["var"], **params, eps=self.eps), state
+            return ops.batch_norm(x, state["mean"], state["var"], **_own(params), eps=self.eps), state
         if self.ghost is not None:
             return self._by_ghosts(params, state, ghosts(x, size=self.ghost))
         mean, var, n = moments(x, axis_name=self.axis_name)
-        y = ops.batch_norm(x, mean, var, **params, eps=self.eps)
-        batch = {"mean": mean, "var": lax.mul(var, n / max(n - 1, 1))}
-        return y, {name: self._moved(old, batch[name]) for name, old in state.items()}
+        y = ops.batch_norm(x, mean, var, **_own(params), eps=self.eps)
+        batch = {"mean": mean, "var": lax.mul(var, _unbiased(n))}
+        return y, {name: self._moved(state[name], new) for name, new in batch.items()}
 
     def _moved(self, old: jax.Array, new: jax.Array) -> jax.Array:
         """A running statistic after a step towards a batch's."""
         wide = lax.convert_element_type(old, new.dtype)
-        moved = lax.add(wide, lax.mul(self.momentum, lax.sub(new, wide)))
+        moved = lax.add(wide, lax.mul(float(self.momentum), lax.sub(new, wide)))
         return lax.convert_element_type(moved, old.dtype)
 
     def _by_ghosts(self, params: Params, state: State, x: jax.Array) -> tuple[jax.Array, State]:
         """(ghosts, examples, ..., C) -> (N, ..., C), and the running statistics after a step for each ghost."""
         mean, var = jax.vmap(lambda x: moments(x)[:2])(x)
-        y = jax.vmap(lambda *ghost: ops.batch_norm(*ghost, **params, eps=self.eps))(x, mean, var)
-        n = x[0].size // x.shape[-1]
-        batch = {"mean": mean, "var": var * (n / max(n - 1, 1))}
+        y = jax.vmap(lambda *ghost: ops.batch_norm(*ghost, **_own(params), eps=self.eps))(x, mean, var)
+        batch = {"mean": mean, "var": var * _unbiased(math.prod(x.shape[1:-1]))}
         if self.axis_name is not None:
             batch = lax.pmean(batch, self.axis_name)
         ages = np.arange(len(x), -1, -1)[:, None]  # steps after the state, and after each ghost
@@ -90,7 +99,7 @@ class BatchNorm(Layer):
         def moved(old: jax.Array, new: jax.Array) -> jax.Array:
             return (kept[0] * old + jnp.sum(self.momentum * kept[1:] * new, axis=0)).astype(old.dtype)
 
-        return y.reshape(-1, *x.shape[2:]), {name: moved(old, batch[name]) for name, old in state.items()}
+        return y.reshape(-1, *x.shape[2:]), {name: moved(state[name], new) for name, new in batch.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +131,7 @@ class LayerNorm(Layer):
     ) -> tuple[jax.Array, State]:
         """(N, ..., C) -> (N, ..., C)."""
         _check_channels(params, x)
-        return ops.layer_norm(x, **params, spatial=self.spatial, eps=self.eps), state
+        return ops.layer_norm(x, **_own(params), spatial=self.spatial, eps=self.eps), state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +163,7 @@ class GroupNorm(Layer):
     ) -> tuple[jax.Array, State]:
         """(N, ..., C) -> (N, ..., C)."""
         _check_channels(params, x)
-        return ops.group_norm(x, **params, groups=self.groups, eps=self.eps), state
+        return ops.group_norm(x, **_own(params), groups=self.groups, eps=self.eps), state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +199,19 @@ class StandardizedConv(Conv):
     def effective_kernel(self, params: Params) -> jax.Array:
         """The standardised kernel."""
         return ops.standardize_kernel(params["kernel"], scaled=self.scaled, eps=self.eps)
+
+
+def _own(params: Params) -> Params:
+    """What is this layer's, where it stands at its parent's path and other layers' are beside it."""
+    return {name: params[name] for name in ("scale", "bias")}
+
+
+def _unbiased(n: int | jax.Array) -> float | jax.Array:
+    """`n / (n - 1)`: a biased variance of n numbers times this is the unbiased one."""
+    if isinstance(n, int):
+        return n / max(n - 1, 1)
+    wide = jnp.asarray(n).astype(jnp.float32)
+    return wide / jnp.maximum(wide - 1, 1)
 
 
 def _affine(scale_init: Initializer, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> Params:

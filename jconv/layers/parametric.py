@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY
 
 import jax
+import jax.numpy as jnp
 
 from jconv import ops
 from jconv.layers.base import Composite, Layer, Params, Run, State
 from jconv.layers.initializers import Constant, Initializer, fan_in_uniform, he_normal, zeros
 from jconv.layers.simple import Activation
-from jconv.ops.padding import check_input
+from jconv.ops.padding import check_floating, check_input
 from jconv.ops.window import Padding, per_axis, whole
 
 __all__ = ["Conv", "ConvTranspose", "LayerScale", "Linear", "SqueezeExcite"]
@@ -69,10 +70,12 @@ class Conv(Layer):
         self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
     ) -> tuple[jax.Array, State]:
         """(N, *spatial, C) -> (N, *out, features)."""
+        kernel = self.effective_kernel(params)
+        _check_kernel(self, kernel, kernel.shape[-1])
         y = ops.conv(
             x,
-            self.effective_kernel(params),
-            params.get("bias"),
+            kernel,
+            params["bias"] if self.bias else None,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
@@ -133,10 +136,12 @@ class ConvTranspose(Layer):
         self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
     ) -> tuple[jax.Array, State]:
         """(N, *spatial, C) -> (N, *out, features)."""
+        kernel = params["kernel"]
+        _check_kernel(self, kernel, kernel.shape[-2] * self.groups)
         y = ops.conv_transpose(
             x,
-            params["kernel"],
-            params.get("bias"),
+            kernel,
+            params["bias"] if self.bias else None,
             stride=self.stride,
             padding=self.padding,
             output_padding=self.output_padding,
@@ -154,6 +159,16 @@ def _check_sizes(groups: int, channels: int, features: int) -> None:
         raise ValueError(f"groups: expected {meaning}, got {groups}")
 
 
+def _check_kernel(layer: Conv | ConvTranspose, kernel: jax.Array, features: int) -> None:
+    """ValueError unless a kernel is of the layer's window and features: else it is another layer's."""
+    window = kernel.shape[:-2]
+    if window != per_axis("kernel", layer.kernel, len(window), least=1) or features != layer.features:
+        raise ValueError(
+            f"kernel: expected a window of {layer.kernel} and {layer.features} features, got shape {kernel.shape}: "
+            f"parameters of another layer; make them with this one's init"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Linear(Layer):
     """`y = x @ kernel + bias` over the last axis. Parameters: kernel (C, features), bias (features,), float32."""
@@ -166,6 +181,7 @@ class Linear(Layer):
 
     def init(self, key: jax.Array, x: jax.Array | jax.ShapeDtypeStruct) -> tuple[Params, State]:
         """A kernel for x's channels, and a bias."""
+        check_floating(x)
         whole("features", self.features, "a positive number of output channels")
         params = {"kernel": self.kernel_init(key, (x.shape[-1], self.features))}
         if self.bias:
@@ -176,9 +192,12 @@ class Linear(Layer):
         self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
     ) -> tuple[jax.Array, State]:
         """(..., C) -> (..., features)."""
+        check_floating(x)
         kernel = params["kernel"]
         if x.shape[-1] != kernel.shape[0]:
             raise ValueError(f"x: expected {kernel.shape[0]} channels in the last axis, got shape {x.shape}")
+        if kernel.shape[1] != self.features:
+            raise ValueError(f"kernel: expected {self.features} features, got shape {kernel.shape}: another layer's")
         y = x @ kernel.astype(x.dtype)
         return (y + params["bias"].astype(x.dtype) if self.bias else y), state
 
@@ -201,6 +220,7 @@ class LayerScale(Layer):
         self, params: Params, state: State, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
     ) -> tuple[jax.Array, State]:
         """(..., C) -> (..., C)."""
+        check_floating(x)
         if x.shape[-1:] != params["gamma"].shape:
             raise ValueError(f"x: expected {len(params['gamma'])} channels in the last axis, got shape {x.shape}")
         return x * params["gamma"].astype(x.dtype), state
@@ -220,5 +240,5 @@ class SqueezeExcite(Composite):
 
     def wire(self, run: Run, x: jax.Array) -> jax.Array:
         """Squeeze over the spatial axes, excite, scale."""
-        squeezed = x.mean(range(1, x.ndim - 1), keepdims=True)
+        squeezed = jnp.mean(x, tuple(range(1, x.ndim - 1)), keepdims=True)
         return x * run("gate", run("fc2", run("act", run("fc1", squeezed))))

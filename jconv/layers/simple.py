@@ -1,6 +1,7 @@
 """Layers without parameters: activations, rearrangements, and the random ones that act in training only."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY
 from functools import partial
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 
 from jconv import ops
 from jconv.layers.base import Layer, Params, State, nearest
-from jconv.ops.window import Padding
+from jconv.ops.padding import check_floating
+from jconv.ops.window import Padding, whole
 
 __all__ = [
     "Activation",
@@ -87,7 +89,7 @@ class Flatten(Function):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = jnp.moveaxis(x, -1, 1) if self.channels_first else x
-        return x.reshape(x.shape[0], -1)
+        return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +104,7 @@ class PadChannels(Function):
     stride: int = 1
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        whole("stride", self.stride, "a positive number of positions")
         extra = self.features - x.shape[-1]
         if extra < 0:
             raise ValueError(f"PadChannels: expected at most {self.features} channels, got x of shape {x.shape}")
@@ -203,6 +206,7 @@ class Dropout(Layer):
             return x, state
         if key is None:
             raise ValueError(f"key: {self} draws random numbers in training; pass apply(..., key=jax.random.key(0))")
+        check_floating(x)
         keep = jax.random.bernoulli(key, 1 - self.rate, self.mask_shape(x))
         return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype), state
 

@@ -56,6 +56,8 @@ def choose(platform: str, slot: str, form: Form, batch: int, channels: int, feat
         return Choice("lax", "there is nothing to compute")
     if not all(isinstance(n, int) for n in form.sizes):
         return Choice("lax", "the image has no size yet, so its windows cannot be counted")
+    if not all(isinstance(n, int) for n in (channels, features, form.groups)):
+        return Choice("lax", "the channels have no number yet")
     if not LOWERINGS["matmul"].fits(form, channels, features):
         return Choice("matmul", "windows that do not overlap are the rows of a matrix product")
     depthwise = form.groups == channels and (channels > 1 or features == 1)  # one channel to many is a dense stem

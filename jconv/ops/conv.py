@@ -80,6 +80,8 @@ def check_kernel(x: jax.Array | jax.ShapeDtypeStruct, kernel: jax.Array | jax.Sh
             f"kernel: expected {rank} window axes, C_in / groups and features, for x of shape {x.shape} "
             f"{LAYOUTS[rank]}, got shape {kernel.shape}; reshape the kernel to {rank + 2} axes"
         )
+    if jnp.issubdtype(kernel.dtype, jnp.complexfloating):
+        raise ValueError(f"kernel: expected real numbers, got {kernel.dtype}; convolve with its two parts apart")
     channels, features = x.shape[-1], kernel.shape[-1]
     meaning = f"a positive number that divides the {channels} channels of x and the {features} features of the kernel"
     groups = whole("groups", groups, meaning)

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,13 +104,7 @@ def filter_kernel(
     References:
         Howard & Gugger 2020, "Deep Learning for Coders with fastai and PyTorch", chapter 13, for the edge detectors.
     """
-    _check(name, size, sigma, rank)
-    if name in FIXED:
-        window = FIXED[name]
-    else:
-        options = {"sigma": sigma} if name == "gaussian" else {}
-        window = reduce(np.multiply.outer, [SEPARABLE[name](3 if size is None else size, **options)] * rank)
-    return jnp.asarray(np.broadcast_to(window[..., None, None], (*window.shape, 1, channels)), jnp.float32)
+    return _kernel(name, size, sigma, rank, channels, jnp.float32)
 
 
 def apply_filter(
@@ -142,8 +137,18 @@ def apply_filter(
         Array([0., 6., 6., 0.], dtype=float32)
     """
     check_input(x)
-    kernel = filter_kernel(name, size=size, sigma=sigma, rank=x.ndim - 2, channels=x.shape[-1])
+    kernel = _kernel(name, size, sigma, x.ndim - 2, x.shape[-1], x.dtype)
     return conv(x, kernel, stride=stride, padding=padding, dilation=dilation, groups=x.shape[-1], lowering=lowering)
+
+
+def _kernel(name: str, size: int | None, sigma: float | None, rank: int, channels: int, dtype: Any) -> jax.Array:
+    _check(name, size, sigma, rank)
+    if name in FIXED:
+        window = FIXED[name]
+    else:
+        options = {"sigma": sigma} if name == "gaussian" else {}
+        window = reduce(np.multiply.outer, [SEPARABLE[name](3 if size is None else size, **options)] * rank)
+    return jnp.asarray(np.broadcast_to(window[..., None, None], (*window.shape, 1, channels)), dtype)
 
 
 def _check(name: str, size: int | None, sigma: float | None, rank: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jconv.ops.conv import conv
 from jconv.ops.lowerings.im2col import im2col
+from jconv.ops.padding import check_floating
 from jconv.ops.window import EDGE_MODES, Axis, Padding, axes, per_axis
 
 __all__ = ["col2im", "conv_matrix"]
@@ -51,7 +52,8 @@ def col2im(
         Dumoulin & Visin 2016, arXiv:1603.07285, section 4.1.
     """
     rows = jnp.asarray(rows)
-    sizes = (sizes,) * (rows.ndim - 2) if isinstance(sizes, int) else tuple(sizes)
+    check_floating(rows, "rows")
+    sizes = _sizes(sizes, rows.ndim - 2)
     taps = math.prod(per_axis("kernel", kernel, len(sizes), least=1))
     window = axes(sizes, kernel, stride=stride, padding=padding, dilation=dilation)
     out = tuple(axis.output_size(n) for axis, n in zip(window, sizes, strict=True))
@@ -109,7 +111,7 @@ def conv_matrix(
         Zip Code Recognition", section 3: convolution as weight sharing.
     """
     kernel = jnp.asarray(kernel)
-    sizes = (sizes,) * (kernel.ndim - 2) if isinstance(sizes, int) else tuple(sizes)
+    sizes = _sizes(sizes, kernel.ndim - 2)
     channels, features = kernel.shape[-2] * groups if kernel.ndim > 1 else 0, kernel.shape[-1]
     options = {"stride": stride, "padding": padding, "dilation": dilation}
     image = jax.ShapeDtypeStruct((1, *sizes, channels), np.promote_types(kernel.dtype, np.float32))
@@ -135,6 +137,11 @@ def conv_matrix(
     indices = jnp.asarray(np.stack([row, column], axis=1), jnp.int32)
     unique = mode is None  # a tap on the border may meet what another tap meets inside
     return BCOO((weights, indices), shape=shape, indices_sorted=True, unique_indices=unique)
+
+
+def _sizes(sizes: int | Sequence[int], rank: int) -> tuple[int, ...]:
+    """A number for each axis that is meant: as many as are given."""
+    return per_axis("sizes", sizes, len(sizes) if isinstance(sizes, Sequence) else rank, least=1)
 
 
 def _meets(sizes: tuple[int, ...], window: tuple[Axis, ...], mode: str | None) -> np.ndarray:

@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jconv.ops.padding import check_floating
+from jconv.ops.window import whole
+
 __all__ = [
     "batch_norm",
     "fold_batch_norm",
@@ -31,6 +34,7 @@ def moments(x: jax.Array, *, axis_name: str | None = None) -> tuple[jax.Array, j
     Raises:
         ValueError: no elements.
     """
+    check_floating(x)
     if 0 in x.shape:
         raise ValueError(f"x: expected some elements to take mean and variance of, got shape {x.shape}")
     x = _wide(x)
@@ -82,12 +86,13 @@ def batch_norm(
     References:
         Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
+    check_floating(x)
     wide = _wide(x)
     mean, var, scale, bias = (
         lax.convert_element_type(_for_each_channel(name, a, x.shape[-1]), wide.dtype)
         for name, a in (("mean", mean), ("var", var), ("scale", scale), ("bias", bias))
     )
-    gain = lax.mul(scale, lax.rsqrt(lax.add(var, eps)))
+    gain = lax.mul(scale, lax.rsqrt(lax.add(var, lax.convert_element_type(eps, var.dtype))))
     shift = lax.sub(bias, lax.mul(mean, gain))
     return lax.convert_element_type(wide * gain + shift, x.dtype)  # which keeps gain, and not gain for each element
 
@@ -113,12 +118,13 @@ def ghosts(x: jax.Array, *, size: int) -> jax.Array:
     References:
         Hoffer, Hubara & Soudry 2017, "Train longer, generalize better", arXiv:1705.08741, algorithm 1.
     """
-    if size < 1 or x.shape[0] % size:
+    n = x.shape[0]
+    meaning = f"a positive size that divides the batch of {n}"
+    if n == 0 or n % whole("ghost", size, meaning):
         raise ValueError(
-            f"ghost: expected a positive size that divides the batch of {x.shape[0]}, got {size}; "
-            f"drop the last examples of an epoch, or choose another size"
+            f"ghost: expected {meaning}, got {size}; drop the last examples of an epoch, or choose another size"
         )
-    return x.reshape(-1, size, *x.shape[1:])
+    return x.reshape(n // size, size, *x.shape[1:])
 
 
 def layer_norm(
@@ -146,6 +152,7 @@ def layer_norm(
         Ba, Kiros & Hinton 2016, arXiv:1607.06450; over the channels of each position as in Liu et al. 2022, "A ConvNet
         for the 2020s", arXiv:2201.03545, section 2.6.
     """
+    check_floating(x)
     for name, a in (("scale", scale), ("bias", bias)):
         if a.ndim >= x.ndim or any(n not in (1, m) for n, m in zip(a.shape[::-1], x.shape[::-1], strict=False)):
             raise ValueError(f"{name}: expected ({x.shape[-1]},), or what broadcasts to {x.shape[1:]}, got {a.shape}")
@@ -177,11 +184,11 @@ def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, *, groups: int, 
     References:
         Wu & He 2018, arXiv:1803.08494, equations 1 to 7. Instance normalisation: Ulyanov et al. 2016, arXiv:1607.08022.
     """
-    if groups < 1 or x.shape[-1] % groups:
-        raise ValueError(
-            f"groups: expected a positive number that divides the {x.shape[-1]} channels of x, got {groups}"
-        )
-    grouped = x.reshape(*x.shape[:-1], groups, -1)
+    check_floating(x)
+    meaning = f"a positive number that divides the {x.shape[-1]} channels of x"
+    if x.shape[-1] % (groups := whole("groups", groups, meaning)):
+        raise ValueError(f"groups: expected {meaning}, got {groups}")
+    grouped = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
     scale, bias = (_for_each_channel(n, a, x.shape[-1]) for n, a in (("scale", scale), ("bias", bias)))
     y = _standardized(grouped, (*range(1, x.ndim - 1), x.ndim), eps).reshape(x.shape)
     return (y * scale.astype(y.dtype) + bias.astype(y.dtype)).astype(x.dtype)
@@ -212,8 +219,8 @@ def local_response_norm(
         Krizhevsky, Sutskever & Hinton 2012, "ImageNet classification with deep convolutional neural networks",
         section 3.3.
     """
-    if size < 1:
-        raise ValueError(f"size: expected a positive number of channels, got {size}")
+    check_floating(x)
+    size = whole("size", size, "a positive number of channels")
     wide = _wide(x)
     last = (1,) * (x.ndim - 1)
     pads = [(0, 0)] * (x.ndim - 1) + [(size // 2, (size - 1) // 2)]
@@ -246,6 +253,7 @@ def standardize_kernel(kernel: jax.Array, *, scaled: bool = False, eps: float = 
         "Characterizing signal propagation to close the performance gap in unnormalized ResNets", arXiv:2101.08692,
         section 4.
     """
+    check_floating(kernel, "kernel")
     y = _standardized(kernel, tuple(range(kernel.ndim - 1)), eps)
     fan_in = kernel.size // kernel.shape[-1]
     return (y / fan_in**0.5 if scaled else y).astype(kernel.dtype)
@@ -305,7 +313,9 @@ def _for_each_channel(name: str, a: jax.Array, channels: int) -> jax.Array:
 
 def _mean(x: jax.Array) -> jax.Array:
     """Of each channel."""
-    return lax.div(lax.reduce_sum(x, range(x.ndim - 1)), np.array(x.size // x.shape[-1], x.dtype))
+    n = x.size // x.shape[-1]
+    count = np.array(n, x.dtype) if isinstance(n, int) else jnp.asarray(n).astype(x.dtype)
+    return lax.div(lax.reduce_sum(x, range(x.ndim - 1)), count)
 
 
 def _along(a: jax.Array, x: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jconv.ops.window import EDGE_MODES, Axis, Padding, axes
 
-__all__ = ["LAYOUTS", "check_input", "place"]
+__all__ = ["LAYOUTS", "check_floating", "check_input", "place"]
 
 LAYOUTS = {1: "(N, W, C)", 2: "(N, H, W, C)", 3: "(N, D, H, W, C)"}
 
@@ -21,8 +21,15 @@ def check_input(x: jax.Array | jax.ShapeDtypeStruct) -> None:
         )
     if 0 in x.shape[1:-1]:
         raise ValueError(f"x: expected positive spatial sizes, got shape {x.shape}")
+    check_floating(x)
+
+
+def check_floating(x: jax.Array | jax.ShapeDtypeStruct, name: str = "x") -> None:
+    """ValueError unless x has real, floating-point numbers."""
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"x: expected a floating-point array, got {x.dtype}; cast it first: x.astype(jnp.float32)")
+        raise ValueError(
+            f"{name}: expected a floating-point array, got {x.dtype}; cast it first: {name}.astype(jnp.float32)"
+        )
 
 
 def place(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import jax
 
 from jconv.ops.padding import check_input
-from jconv.ops.window import per_axis
+from jconv.ops.sharding import automatic, split
+from jconv.ops.window import per_axis, whole
 
 __all__ = ["channel_shuffle", "depth_to_space", "space_to_depth"]
 
@@ -49,7 +50,7 @@ def space_to_depth(x: jax.Array, *, block: int | Sequence[int], order: str = "bl
     outer, inner = (list(range(first, 2 * len(b) + 1, 2)) for first in (1, 2))
     last = 2 * len(b) + 1
     depth = [*inner, last] if order == "block" else [last, *inner]
-    return x.reshape(n, *pairs, channels).transpose(0, *outer, *depth).reshape(n, *out, math.prod(b) * channels)
+    return _moved(x, (n, *pairs, channels), (0, *outer, *depth), (n, *out, math.prod(b) * channels))
 
 
 def depth_to_space(x: jax.Array, *, block: int | Sequence[int], order: str = "block") -> jax.Array:
@@ -88,7 +89,7 @@ def depth_to_space(x: jax.Array, *, block: int | Sequence[int], order: str = "bl
     first, last = (rank + 1, 2 * rank + 1) if order == "block" else (rank + 2, rank + 1)
     pairs = [axis for i in range(rank) for axis in (1 + i, first + i)]
     out = [size * step for size, step in zip(sizes, b, strict=True)]
-    return x.reshape(n, *sizes, *depth).transpose(0, *pairs, last).reshape(n, *out, features)
+    return _moved(x, (n, *sizes, *depth), (0, *pairs, last), (n, *out, features))
 
 
 def channel_shuffle(x: jax.Array, *, groups: int) -> jax.Array:
@@ -115,9 +116,16 @@ def channel_shuffle(x: jax.Array, *, groups: int) -> jax.Array:
     """
     check_input(x)
     channels = x.shape[-1]
-    if groups < 1 or channels % groups:
-        raise ValueError(f"groups: expected a positive number that divides x's {channels} channels, got {groups}")
-    return x.reshape(*x.shape[:-1], groups, channels // groups).swapaxes(-1, -2).reshape(x.shape)
+    meaning = f"a positive number that divides x's {channels} channels"
+    if channels % (groups := whole("groups", groups, meaning)):
+        raise ValueError(f"groups: expected {meaning}, got {groups}")
+    order = (*range(x.ndim - 1), x.ndim, x.ndim - 1)
+    return _moved(x, (*x.shape[:-1], groups, channels // groups), order, x.shape)
+
+
+def _moved(x: jax.Array, parts: Sequence[int], order: Sequence[int], shape: Sequence[int]) -> jax.Array:
+    """x taken apart, its parts in another order, and put together again."""
+    return automatic(lambda x: x.reshape(parts).transpose(order).reshape(shape), x, out=lambda: split(x))
 
 
 def _block(x: jax.Array, block: int | Sequence[int], order: str) -> tuple[int, ...]:

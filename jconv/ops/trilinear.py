@@ -18,6 +18,7 @@ from jax.interpreters import ad, batching, mlir
 
 from jconv.ops.choose import choose
 from jconv.ops.lowerings import LOWERINGS, SLOTS, Form
+from jconv.ops.sharding import Split, automatic, split
 
 __all__ = ["PLATFORMS", "conv_p", "solve"]
 
@@ -29,10 +30,31 @@ conv_p = Primitive("jconv_conv")
 
 def solve(slot: str, form: Form, lowering: str, **given: jax.Array) -> jax.Array:
     """The value of the open slot, from the other two: `solve("y", form, "auto", x=x, kernel=kernel)`."""
+    config: Any = jax.config
+    precision = config.jax_default_matmul_precision  # of now: when the program is lowered it may be another
+    return _solve(slot, form, lowering, precision, given)
+
+
+def _solve(slot: str, form: Form, lowering: str, precision: str | None, given: dict[str, jax.Array]) -> jax.Array:
     operands = _alike(*(given[s] for s in SLOTS if s != slot))
-    if lowering == "lax":  # JAX's own operation, with JAX's own derivatives
-        return getattr(LOWERINGS["lax"], slot)(*operands, form)
-    return conv_p.bind(*operands, slot=slot, form=form, lowering=lowering)
+
+    def solved(*operands: jax.Array) -> jax.Array:
+        if lowering == "lax":  # JAX's own operation, with JAX's own derivatives
+            return getattr(LOWERINGS["lax"], slot)(*operands, form)
+        return conv_p.bind(*operands, slot=slot, form=form, lowering=lowering, precision=precision)
+
+    return automatic(solved, *operands, out=lambda: _split(slot, form, *map(split, operands)))
+
+
+def _split(slot: str, form: Form, first: Split, second: Split) -> Split:
+    """How the open slot is split, from the other two: y like x's images and the kernel's features, and so on."""
+    if slot == "kernel":
+        *_, channels = first
+        *_, features = second
+        return (*(None,) * len(form.window), channels if form.groups == 1 else None, features)
+    if slot == "y":
+        return (*first[:-1], second[-1])
+    return (*second[:-1], first[-2] if form.groups == 1 else None)
 
 
 def _alike(*operands: jax.Array) -> list[jax.Array]:
@@ -51,8 +73,15 @@ def _varying(a: jax.Array) -> frozenset[str]:
     return getattr(kind, "vma", None) or getattr(getattr(kind, "mat", None), "varying", frozenset())
 
 
-def compute(first: jax.Array, second: jax.Array, *, slot: str, form: Form, lowering: str, platform: str) -> jax.Array:
+def compute(
+    first: jax.Array, second: jax.Array, *, slot: str, form: Form, lowering: str, precision: str | None, platform: str
+) -> jax.Array:
     """The open slot in terms of JAX's own operations."""
+    with jax.default_matmul_precision(precision):  # pyright: ignore[reportArgumentType]
+        return _computed(first, second, slot, form, lowering, platform)
+
+
+def _computed(first: jax.Array, second: jax.Array, slot: str, form: Form, lowering: str, platform: str) -> jax.Array:
     if lowering == "auto" or 0 in (*first.shape, *second.shape):
         lowering, _ = choose(platform, slot, form, *_counts(slot, form, first, second))
         if platform == "cpu":  # which multiplies narrow numbers slowly, and adds them up in float32 anyway
@@ -69,20 +98,20 @@ def _counts(slot: str, form: Form, first: jax.Array, second: jax.Array) -> tuple
 
 
 @conv_p.def_abstract_eval
-def _(first: Any, second: Any, *, slot: str, form: Form, lowering: str) -> Any:
-    del lowering
+def _(first: Any, second: Any, *, slot: str, form: Form, lowering: str, precision: str | None) -> Any:
+    del lowering, precision
     like = second if slot == "x" else first  # the one with images
-    return like.update(shape=form.shape(slot, first.shape, second.shape))
+    return like.update(shape=form.shape(slot, first.shape, second.shape), weak_type=False)
 
 
 @functools.lru_cache(maxsize=1024)
-def _compiled(slot: str, form: Form, lowering: str) -> Any:
-    return jax.jit(functools.partial(conv_p.bind, slot=slot, form=form, lowering=lowering))
+def _compiled(**how: Any) -> Any:
+    return jax.jit(functools.partial(conv_p.bind, **how))
 
 
 @conv_p.def_impl
-def _(first: jax.Array, second: jax.Array, *, slot: str, form: Form, lowering: str) -> jax.Array:
-    return _compiled(slot, form, lowering)(first, second)
+def _(first: jax.Array, second: jax.Array, **how: Any) -> jax.Array:
+    return _compiled(**how)(first, second)
 
 
 for each in (*PLATFORMS, None):
@@ -93,10 +122,12 @@ for each in (*PLATFORMS, None):
 def _by_operand(which: int) -> Any:
     """The derivative by one operand: a cotangent takes the open slot's place, and the operand's slot opens."""
 
-    def rule(cotangent: jax.Array, *operands: Any, slot: str, form: Form, lowering: str) -> jax.Array:
+    def rule(
+        cotangent: jax.Array, *operands: Any, slot: str, form: Form, lowering: str, precision: str | None
+    ) -> jax.Array:
         names = [s for s in SLOTS if s != slot]
         given = {slot: cotangent, names[1 - which]: operands[1 - which]}
-        return solve(names[which], form, lowering, **given)
+        return _solve(names[which], form, lowering, precision, given)
 
     return rule
 
@@ -104,7 +135,9 @@ def _by_operand(which: int) -> Any:
 ad.defbilinear(conv_p, _by_operand(0), _by_operand(1))
 
 
-def _batched(operands: Any, axes: Any, *, slot: str, form: Form, lowering: str) -> tuple[jax.Array, int]:
+def _batched(
+    operands: Any, axes: Any, *, slot: str, form: Form, lowering: str, precision: str | None
+) -> tuple[jax.Array, int]:
     """Under `jax.vmap`: more images where only x or y is mapped, and else more groups."""
     names = [s for s in SLOTS if s != slot]
     given = dict(zip(names, operands, strict=True))
@@ -113,9 +146,12 @@ def _batched(operands: Any, axes: Any, *, slot: str, form: Form, lowering: str) 
     if slot != "kernel" and "kernel" not in mapped:
         [(name, axis)] = mapped.items()
         images = jnp.moveaxis(given[name], axis, 0)
-        given[name] = images.reshape(-1, *images.shape[2:])
-        out = solve(slot, form, lowering, **given)
-        return out.reshape(size, -1, *out.shape[1:]), 0
+        given[name] = images.reshape(size * images.shape[1], *images.shape[2:])
+        out = _solve(slot, form, lowering, precision, given)
+        return out.reshape(*images.shape[:2], *out.shape[1:]), 0
+    if size == 0:
+        like = jax.eval_shape(functools.partial(_solve, slot, form, lowering, precision), _each(given, mapped))
+        return jnp.zeros((0, *like.shape), like.dtype), 0
     for name, a in given.items():
         many = jnp.moveaxis(a, mapped[name], -2) if name in mapped else jnp.repeat(a[..., None, :], size, axis=-2)
         given[name] = many.reshape(*many.shape[:-2], math.prod(many.shape[-2:]))
@@ -123,8 +159,14 @@ def _batched(operands: Any, axes: Any, *, slot: str, form: Form, lowering: str) 
     _, *counts = _counts(slot, form, *given.values())
     if lowering != "auto" and LOWERINGS[lowering].fits(form, *counts):
         lowering = "auto"  # of one group, it is not for many
-    out = solve(slot, form, lowering, **given)
-    return out.reshape(*out.shape[:-1], size, -1), out.ndim - 1
+    out = _solve(slot, form, lowering, precision, given)
+    return out.reshape(*out.shape[:-1], size, out.shape[-1] // size), out.ndim - 1
+
+
+def _each(given: dict[str, jax.Array], mapped: dict[str, int]) -> dict[str, jax.ShapeDtypeStruct]:
+    """What is given, without the axes that are mapped."""
+    shapes = {name: [n for i, n in enumerate(a.shape) if i != mapped.get(name)] for name, a in given.items()}
+    return {name: jax.ShapeDtypeStruct(shape, given[name].dtype) for name, shape in shapes.items()}
 
 
 batching.primitive_batchers[conv_p] = _batched

@@ -14,7 +14,8 @@ Padding = int | str | Sequence[int | tuple[int, int]] | None
 """What a user may write for padding; see `axes`."""
 
 EDGE_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect"}  # jnp.pad's names for paddings that are not zeros
-NAMED = ("SAME", "SAME_LOWER", "VALID", "CAUSAL", *EDGE_MODES)
+SIZED = ("SAME", "SAME_LOWER", *EDGE_MODES)  # they keep the size, up to the stride
+NAMED = (*SIZED, "VALID", "CAUSAL")
 
 
 class Axis(NamedTuple):
@@ -84,7 +85,8 @@ def whole(name: str, value: Any, meaning: str) -> int:
 
 def per_axis(name: str, value: Any, rank: int, *, least: int) -> tuple[int, ...]:
     """`value` once per spatial axis: an int means all axes. ValueError unless it is `rank` whole numbers >= `least`."""
-    values = tuple(value) if isinstance(value, Iterable) else (value,) * rank
+    one = not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0  # an array of no axes is one number
+    values: tuple[Any, ...] = (value,) * rank if one else tuple(value)
     try:
         numbers = tuple(map(operator.index, values))
     except TypeError:
@@ -158,8 +160,9 @@ def transposed_axes(
         sizes: the input's spatial sizes m.
         kernel, stride, dilation: an int for all axes, or one for each.
         padding: as in `axes`, but of names only "VALID" and "SAME", which makes `n = s m`.
-        output_padding: o, less than the stride or the dilation. Below the stride it says which of the s sizes that a
-            convolution maps to m; each further stride is cut off the padding at the end, and beyond that it is zeros.
+        output_padding: o, less than the stride or the dilation, and 0 with "SAME". Below the stride it says which of
+            the s sizes that a convolution maps to m; each further stride is cut off the padding at the end, and beyond
+            that it is zeros.
 
     Raises:
         ValueError: as in `axes`; an output_padding that is less than neither.
@@ -179,7 +182,12 @@ def transposed_axes(
         axis = Axis(k[i], s[i], d[i])
         reach, o = axis.extent - axis.stride, extra[i]
         if isinstance(padding, str) and padding.upper() == "SAME":
-            axis, o = axis._replace(lo=max(0, reach) // 2, hi=max(0, reach) - max(0, reach) // 2), max(o, -reach)
+            if o:
+                raise ValueError(
+                    f"output_padding: expected 0 with padding 'SAME', which makes outputs of the stride times x's "
+                    f"size, got {output_padding!r}; for other sizes give the padding as numbers"
+                )
+            axis, o = axis._replace(lo=max(0, reach) // 2, hi=max(0, reach) - max(0, reach) // 2), max(0, -reach)
         elif isinstance(padding, str) and padding.upper() != "VALID":
             raise ValueError(f"padding: expected an int, pairs, None, 'SAME' or 'VALID', got {padding!r}")
         else:
@@ -209,12 +217,12 @@ def _pad(padding: Padding, i: int, rank: int, n: int, axis: Axis) -> tuple[int, 
     if padding is None:
         return reach // 2, reach // 2
     if isinstance(padding, str):
-        total = max(0, (-(-n // axis.stride) - 1) * axis.stride + axis.extent - n)
+        less, more = _halves(padding, n, axis) if padding.upper() in SIZED else (0, 0)
         match padding.upper():
             case "SAME" | "CIRCULAR" | "REFLECT":
-                return total // 2, total - total // 2
+                return less, more
             case "SAME_LOWER":
-                return total - total // 2, total // 2
+                return more, less
             case "VALID":
                 return 0, 0
             case "CAUSAL":
@@ -227,3 +235,14 @@ def _pad(padding: Padding, i: int, rank: int, n: int, axis: Axis) -> tuple[int, 
         return lo, hi
     both = per_axis("padding", padding, rank, least=0)[i]
     return both, both
+
+
+def _halves(padding: str, n: int, axis: Axis) -> tuple[int, int]:
+    """What must be added for `m = ceil(n / s)`, the smaller half first."""
+    total = max(0, (-(-n // axis.stride) - 1) * axis.stride + axis.extent - n)
+    if not isinstance(total, int):
+        raise ValueError(
+            f"padding: with a stride of {axis.stride}, {padding!r} depends on the size of the image, which is {n} here "
+            f"and no number; give the padding as numbers"
+        )
+    return total // 2, total - total // 2

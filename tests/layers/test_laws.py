@@ -62,6 +62,24 @@ def below(layer: Layer) -> list[Layer]:
     return [child for _, child in layer.walk()] if isinstance(layer, Composite) else []
 
 
+@each
+def test_a_batch_may_be_split_along_an_explicit_axis(name: str) -> None:
+    """A train step's gradients trace where the mesh's axes are part of the types."""
+    layer, params, state, x, key = ready(name)
+    mesh = jax.sharding.AbstractMesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))  # pyright: ignore[reportArgumentType]
+    batch = jax.ShapeDtypeStruct((2 * len(x), *x.shape[1:]), x.dtype, sharding=split)
+
+    def loss(x: jax.Array, params: Any) -> jax.Array:
+        y, _ = layer.apply(params, state, x, train=True, key=key)
+        return (y**2).sum()
+
+    with jax.sharding.use_abstract_mesh(mesh):
+        dx, dparams = jax.eval_shape(jax.grad(loss, (0, 1)), batch, params)
+    assert dx.sharding.spec[0] == "data"
+    assert avals(dparams) == avals(params)
+
+
 @each_small
 def test_jit_is_eager(name: str) -> None:
     layer, params, state, x, key = ready(name)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from jconv import conv
 from jconv.ops.lowerings import LOWERINGS, SLOTS, Form
@@ -153,6 +154,84 @@ def test_many_devices_are_one() -> None:
     subprocess.run([sys.executable, "-c", MANY_DEVICES], env=env, check=True)
 
 
+EXPLICIT = """
+import jax, numpy as np
+from functools import partial
+from jax.sharding import NamedSharding, PartitionSpec as P
+from jconv import conv, conv_transpose, ops
+mesh = jax.make_mesh((2, 2), ("i", "j"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+rng = np.random.default_rng(0)
+x, kernel = (rng.normal(size=s).astype("float32") for s in ((4, 8, 6, 4), (3, 3, 4, 6)))
+square = lambda f, x, *given: (f(x, *given) ** 2).sum()
+placed = lambda a, spec: jax.device_put(a, NamedSharding(mesh, spec))
+def of(f, *given):
+    gradients = jax.grad(partial(square, f), tuple(range(len(given))))
+    return [jax.jit(f)(*given), *jax.jit(gradients)(*given)]
+cases = [  # a function, how its arguments are split, how its value is
+    (partial(conv, padding=1), (x, kernel), [(P("i"), P(), P("i")), (P("i", None, None, "j"), P(), P("i")),
+        (P("i", "j"), P(None, None, None, "j"), P("i", "j")), (P(("i", "j")), P(), P(("i", "j"))),
+        (P(None, None, None, "j"), P(None, None, "j", "i"), P(None, None, None, "i"))]),
+    (partial(conv, stride=2), (x, kernel), [(P(None, "i"), P(), P())]),
+    (partial(conv, groups=2), (x, kernel[:, :, :2]), [(P("i", None, None, "j"), P(), P("i"))]),
+    (partial(conv_transpose, stride=2), (x, kernel.swapaxes(2, 3)), [(P("i"), P(None, None, "j"),
+        P("i", None, None, "j"))]),
+]
+with jax.set_mesh(mesh):
+    for f, given, splits in cases:
+        for lowering in ("auto", "im2col", "lax"):
+            g = partial(f, lowering=lowering)
+            right = of(g, *given)
+            for *specs, out in splits:
+                found = of(g, *map(placed, given, specs))
+                for a, b in zip(found, right, strict=True):
+                    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+                for a, spec in zip(found, (out, *specs), strict=True):
+                    split = jax.typeof(a).sharding.spec
+                    assert (*split, *(None,) * 4)[:4] == (*spec, *(None,) * 4)[:4], (f, lowering, split, spec)
+"""
+
+
+def test_a_mesh_of_explicit_axes() -> None:
+    """What arrays are split along is part of their type: of values and gradients it is what the operands' says."""
+    env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", EXPLICIT], env=env, check=True)
+
+
+@pytest.mark.parametrize("lowering", ANY)
+def test_the_precision_asked_for_is_that_of_every_slot(lowering: str) -> None:
+    """Though the request has ended when the program is lowered; a GPU would multiply with 10 bits otherwise."""
+
+    def f(x: jax.Array, kernel: jax.Array) -> Any:
+        with jax.default_matmul_precision("highest"):
+            y, back = jax.vjp(partial(conv, lowering=lowering), x, kernel)
+        return y, *back(y)
+
+    like = jax.ShapeDtypeStruct((1, 8, 8, 4), "float32"), jax.ShapeDtypeStruct((3, 3, 4, 6), "float32")
+    text = export.export(jax.jit(f), platforms=["cuda"])(*like).mlir_module()
+    products = [
+        line for line in text.splitlines() if "stablehlo.dot_general" in line or "stablehlo.convolution" in line
+    ]
+    assert len(products) >= 3
+    assert all(line.count("HIGHEST") == 2 for line in products)
+
+
+def test_an_empty_map(rng: np.random.Generator) -> None:
+    """`jax.vmap` over nothing is nothing, of the shape that each would have."""
+    given = arrays(rng)
+    for slot in SLOTS:
+        first, second = (s for s in SLOTS if s != slot)
+        for axes in ((0, 0), (0, None), (None, 0)):
+            of = jax.vmap(lambda a, b: solve(slot, FORM, "auto", **{first: a, second: b}), axes)  # noqa: B023
+            none = [a[None][:0] if at == 0 else a for a, at in zip((given[first], given[second]), axes, strict=True)]
+            assert of(*none).shape == (0, *SHAPES[slot])
+
+
+def test_a_weak_type_does_not_pass_through(rng: np.random.Generator) -> None:
+    x = jnp.full((1, 4, 4, 4), 1.0)
+    for lowering in ANY:
+        assert not conv(x, jnp.ones((3, 3, 4, 4)), lowering=lowering).weak_type
+
+
 def test_remat_and_scan(rng: np.random.Generator) -> None:
     given = arrays(rng)
     f = lambda k: jnp.sum(solve("y", FORM, "auto", x=given["x"], kernel=k) ** 2)  # noqa: E731
@@ -186,7 +265,7 @@ def test_a_symbolic_batch_exports(lowering: str) -> None:
     [batch] = jax.export.symbolic_shape("b")
     x = jax.ShapeDtypeStruct((batch, 8, 8, 4), jnp.float32)
     f = jax.jit(lambda x: conv(x, jnp.ones((3, 3, 4, 2)), padding=1, lowering=lowering))
-    exported = jax.export.export(f)(x)
+    exported = export.export(f)(x)
     for n in (1, 5):
         given = jnp.arange(n * 256.0).reshape(n, 8, 8, 4) / 100
         np.testing.assert_allclose(exported.call(given), f(given), rtol=1e-5)
@@ -196,7 +275,7 @@ def test_symbolic_sizes_export() -> None:
     n, height, width = jax.export.symbolic_shape("n, h, w", constraints=["h >= 8", "w >= 8"])
     x = jax.ShapeDtypeStruct((n, height, width, 4), jnp.float32)
     f = jax.jit(lambda x: conv(x, jnp.ones((3, 3, 4, 2)), padding=1))
-    exported = jax.export.export(f)(x)
+    exported = export.export(f)(x)
     given = jnp.arange(2 * 9 * 11 * 4.0).reshape(2, 9, 11, 4) / 100
     np.testing.assert_allclose(exported.call(given), f(given), rtol=1e-5)
 

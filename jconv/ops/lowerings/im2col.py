@@ -73,4 +73,4 @@ def im2col(
     check_input(x)
     x, window = place(x, kernel, stride=stride, padding=padding, dilation=dilation)
     rows = patches(x, window)
-    return rows.reshape(*rows.shape[:-2], -1)
+    return rows.reshape(*rows.shape[:-2], rows.shape[-2] * rows.shape[-1])
