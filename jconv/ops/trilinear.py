@@ -149,9 +149,8 @@ def _batched(
         given[name] = images.reshape(size * images.shape[1], *images.shape[2:])
         out = _solve(slot, form, lowering, precision, given)
         return out.reshape(*images.shape[:2], *out.shape[1:]), 0
-    if size == 0:
-        like = jax.eval_shape(functools.partial(_solve, slot, form, lowering, precision), _each(given, mapped))
-        return jnp.zeros((0, *like.shape), like.dtype), 0
+    if not isinstance(size, int) or size == 0:  # no number of groups
+        return jax.vmap(functools.partial(getattr(LOWERINGS["lax"], slot), form=form), axes)(*operands), 0
     for name, a in given.items():
         many = jnp.moveaxis(a, mapped[name], -2) if name in mapped else jnp.repeat(a[..., None, :], size, axis=-2)
         given[name] = many.reshape(*many.shape[:-2], math.prod(many.shape[-2:]))
@@ -161,12 +160,6 @@ def _batched(
         lowering = "auto"  # of one group, it is not for many
     out = _solve(slot, form, lowering, precision, given)
     return out.reshape(*out.shape[:-1], size, out.shape[-1] // size), out.ndim - 1
-
-
-def _each(given: dict[str, jax.Array], mapped: dict[str, int]) -> dict[str, jax.ShapeDtypeStruct]:
-    """What is given, without the axes that are mapped."""
-    shapes = {name: [n for i, n in enumerate(a.shape) if i != mapped.get(name)] for name, a in given.items()}
-    return {name: jax.ShapeDtypeStruct(shape, given[name].dtype) for name, shape in shapes.items()}
 
 
 batching.primitive_batchers[conv_p] = _batched

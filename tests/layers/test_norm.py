@@ -147,3 +147,15 @@ def test_a_ghost_batch_that_does_not_divide_the_batch(x: jax.Array, key: jax.Arr
     with pytest.raises(ValueError, match=r"ghost: expected a positive size that divides the batch of 6, got 4; drop"):
         bn.apply(*bn.init(key, x), x, train=True)
     bn.apply(*bn.init(key, x), x)  # evaluation takes any batch
+
+
+@pytest.mark.parametrize("momentum", [0, 1, 0.0, 1.0])
+def test_a_momentum_of_none_and_of_all(momentum: float, key: jax.Array, rng: np.random.Generator) -> None:
+    """The running statistics stay, or are the last batch's."""
+    x = jnp.float32(rng.normal(3, 2, size=(50, 2)))
+    layer = BatchNorm(momentum=momentum, eps=0)
+    params, state = layer.init(key, x)
+    y, after = layer.apply(params, state, x, train=True)
+    np.testing.assert_allclose(y.std(0), 1, rtol=1e-5)
+    right = {"mean": x.mean(0), "var": x.var(0, ddof=1)} if momentum else state
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), after, right)

@@ -144,6 +144,12 @@ ERRORS: dict[str, tuple[tuple, tuple, dict, str]] = {
     "rank": ((1, 4, 4, 3), (3, 3, 3), {}, r"kernel: expected 2 window axes, features / groups and C"),
     "groups": ((1, 4, 4, 6), (3, 3, 3, 6), {"groups": 4}, "groups: expected a positive number that divides the 6"),
     "output padding": ((1, 4, 3), (3, 2, 3), {"output_padding": 1}, "output_padding: expected less than the stride or"),
+    "same": (
+        (1, 5, 1),
+        (3, 1, 1),
+        {"padding": "SAME", "dilation": 3, "output_padding": 2},
+        "output_padding: expected 0 with padding 'SAME', which makes outputs of the stride times x's size, got 2",
+    ),
     "padding": (
         (1, 1, 3),
         (2, 2, 3),

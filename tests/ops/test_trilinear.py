@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,10 @@ import pytest
 from jax import export
 
 from jconv import conv
+from jconv.layers import BatchNorm
+from jconv.ops import avg_pool, max_pool
 from jconv.ops.lowerings import LOWERINGS, SLOTS, Form
+from jconv.ops.norm import moments
 from jconv.ops.trilinear import solve
 from jconv.ops.window import Axis
 from tests import oracles
@@ -126,6 +130,8 @@ MANY_DEVICES = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 from jconv import conv
+from jconv.layers import BatchNorm
+from jconv.ops import avg_pool, max_pool
 from jconv.ops.lowerings import chunks
 chunks.CHUNK = 2000
 rng = np.random.default_rng(0)
@@ -226,12 +232,6 @@ def test_an_empty_map(rng: np.random.Generator) -> None:
             assert of(*none).shape == (0, *SHAPES[slot])
 
 
-def test_a_weak_type_does_not_pass_through(rng: np.random.Generator) -> None:
-    x = jnp.full((1, 4, 4, 4), 1.0)
-    for lowering in ANY:
-        assert not conv(x, jnp.ones((3, 3, 4, 4)), lowering=lowering).weak_type
-
-
 def test_remat_and_scan(rng: np.random.Generator) -> None:
     given = arrays(rng)
     f = lambda k: jnp.sum(solve("y", FORM, "auto", x=given["x"], kernel=k) ** 2)  # noqa: E731
@@ -278,6 +278,40 @@ def test_symbolic_sizes_export() -> None:
     exported = export.export(f)(x)
     given = jnp.arange(2 * 9 * 11 * 4.0).reshape(2, 9, 11, 4) / 100
     np.testing.assert_allclose(exported.call(given), f(given), rtol=1e-5)
+
+
+def test_each_examples_gradient_exports_at_any_batch() -> None:
+    """Of a sum, where only x is mapped: else they are a convolution of as many groups as examples, which JAX lacks."""
+    [batch] = jax.export.symbolic_shape("b")
+    each = jax.vmap(jax.grad(lambda kernel, x: conv(x[None], kernel).sum()), (None, 0))
+    f = jax.jit(lambda x: each(jnp.ones((3, 3, 3, 2)), x))
+    exported = export.export(f)(jax.ShapeDtypeStruct((batch, 8, 8, 3), jnp.float32))
+    given = jnp.cos(jnp.arange(3 * 192.0)).reshape(3, 8, 8, 3)
+    np.testing.assert_allclose(exported.call(given), f(given), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: max_pool(x, 3, stride=2, padding=1),
+        lambda x: avg_pool(x, 2),
+        lambda x: conv(x, jnp.ones((3, 3, 4, 2)), padding="SAME"),
+        lambda x: moments(x)[:2],
+        lambda x: BatchNorm().apply(*BatchNorm().init(jax.random.key(0), x), x, train=True),
+    ],
+)
+def test_what_is_between_convolutions_exports_at_any_size(f: Callable) -> None:
+    n, height, width = jax.export.symbolic_shape("n, h, w", constraints=["h >= 8", "w >= 8"])
+    exported = export.export(jax.jit(f))(jax.ShapeDtypeStruct((n, height, width, 4), jnp.float32))
+    given = jnp.cos(jnp.arange(2 * 9 * 11 * 4.0)).reshape(2, 9, 11, 4)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), exported.call(given), f(given))
+
+
+def test_padding_that_depends_on_a_size_without_a_number_is_refused() -> None:
+    height, width = jax.export.symbolic_shape("h, w", constraints=["h >= 8", "w >= 8"])
+    f = jax.jit(lambda x: conv(x, jnp.ones((3, 3, 4, 2)), padding="SAME", stride=2))
+    with pytest.raises(ValueError, match="padding: with a stride of 2, 'SAME' depends on the size of the image, which"):
+        export.export(f)(jax.ShapeDtypeStruct((1, height, width, 4), jnp.float32))
 
 
 def test_a_lowering_that_does_not_fit_is_refused() -> None:
