@@ -6,13 +6,15 @@ through by their own names, which a typed command line could not know.
 
 import argparse
 import ast
+import contextlib
 import functools
 import importlib
+import inspect
 import json
 import operator
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands = {"diff": _diff, "hlo": _hlo}
         return commands[argv[0]](argv[1:]) if argv[:1] and argv[0] in commands else _analyze(argv)
     except ValueError as error:
-        print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n  ", file=sys.stderr)
+        notes = [note for note in getattr(error, "__notes__", ()) if note.startswith("in layer")]  # JAX adds its own
+        print(f"error: {error}", *notes, sep="\n  ", file=sys.stderr)
         return 2
 
 
 def _analyze(argv: Sequence[str]) -> int:
     options, rest = _parser().parse_known_args(argv)
+    if rest and argv.index(rest[0]) < argv.index(options.name):
+        raise ValueError(f"{rest[0]}: expected the name of a network before its options: resnet50 {rest[0]} ...")
     checks = [_budget(text) for text in options.fail_if]
-    fn, args, has_aux = _target(options, _model_options(rest))
+    fn, args, has_aux = _target(options, _model_options(rest, _texts(options.name)))
     result = analyze(fn, *args, mode=options.mode, wrt=options.wrt, has_aux=has_aux, platform=options.platform)
     roof = roofline(result, device=options.device, file=options.devices) if options.device else None
     columns = options.columns.split(",") if options.columns else None
@@ -73,12 +78,23 @@ def _analyze(argv: Sequence[str]) -> int:
         found = xla(fn, *args, mode=options.mode, wrt=options.wrt, has_aux=has_aux)
         text = with_xla(text, compare_found(result, found, depth=options.depth), options.format)
     if options.out:
-        options.out.write_text(text, encoding="utf-8")
+        _write(options.out, text)
     else:
         print(text.rstrip("\n"))
     exceeded = [message for check in checks if (message := check(result, roof))]
     print(*exceeded, sep="\n", end="\n" if exceeded else "", file=sys.stderr)
     return int(bool(exceeded))
+
+
+def _write(path: Path, text: str) -> None:
+    """The file whole, or as it was."""
+    part = path.with_name(f".{path.name}.part") if path.is_file() or not path.exists() else path  # or /dev/stdout
+    try:
+        part.write_text(text, encoding="utf-8")
+        if part != path:
+            part.replace(path)
+    except OSError as error:
+        raise ValueError(f"--out {path}: it cannot be written: {error.strerror}; name another file") from error
 
 
 def _diff(argv: Sequence[str]) -> int:
@@ -153,19 +169,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _model_options(rest: Sequence[str]) -> dict[str, Any]:
-    """`--num-classes 10 --stem c` as keyword arguments; a value is read as a Python literal if it is one."""
+def _model_options(rest: Sequence[str], texts: Collection[str]) -> dict[str, Any]:
+    """`--num-classes 10 --stem c` as keyword arguments; a value is read as a Python literal if it is one.
+
+    Those of `texts` are text: SqueezeNet's version 1.1 is no number.
+    """
     found: dict[str, Any] = {}
     words = iter([part for word in rest for part in (word.split("=", 1) if word.startswith("--") else [word])])
     for word in words:
         value = next(words, None)
         if not word.startswith("--") or value is None:
             raise ValueError(f"{word}: expected --option VALUE pairs for the model; --help lists what else there is")
-        try:
-            found[word[2:].replace("-", "_")] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[word[2:].replace("-", "_")] = value
+        option = word[2:].replace("-", "_")
+        found[option] = value
+        if option not in texts:
+            with contextlib.suppress(ValueError, SyntaxError):
+                found[option] = ast.literal_eval(value)
     return found
+
+
+def _texts(name: str) -> set[str]:
+    """The options of a network that are text and nothing else."""
+    from jconv import models
+
+    found = (inspect.signature(family).parameters for family, variants in models.FAMILIES if name in variants)
+    return {option for own in found for option, p in own.items() if p.annotation in (str, "str")}
 
 
 def _target(options: argparse.Namespace, extra: dict[str, Any]) -> tuple[Callable, tuple[Any, ...], bool]:
@@ -229,7 +257,11 @@ def _budget(text: str) -> Callable[[Result, Roofline | None], str]:
     match = re.fullmatch(r"\s*(\w+)\s*(>=|<=|==|!=|>|<)\s*([\d.]+(?:[eE][+-]?\d+)?)\s*([kMGT]?)\s*", text)
     if not match or match[1] not in BUDGETS:
         raise ValueError(f"--fail-if: expected one of {', '.join(BUDGETS)}, a comparison and a number, got {text!r}")
-    name, sign, limit = match[1], match[2], float(match[3]) * PREFIX[match[4]]
+    name, sign = match[1], match[2]
+    try:
+        limit = float(match[3]) * PREFIX[match[4]]
+    except ValueError:
+        raise ValueError(f"--fail-if: expected a number as 4.2e9 or 26M, got {match[3]!r} in {text!r}") from None
 
     def check(result: Result, roof: Roofline | None) -> str:
         if name == "seconds":

@@ -8,6 +8,7 @@ import jax
 from jconv.cost.analyze import analyze
 from jconv.cost.hlo import Hlo, HloRow
 from jconv.cost.instructions import PRODUCTS
+from jconv.cost.phases import cut
 from jconv.cost.text import quantity
 from jconv.cost.types import Result, Row
 from jconv.cost.xla import Xla, xla
@@ -127,7 +128,7 @@ def _nearest(path: str, known: Iterable[str]) -> str:
 def _grouped(rows: Iterable[Any], path: Callable[[Any], str], depth: int | None) -> dict[str, list[Any]]:
     groups: dict[str, list[Any]] = {}
     for row in rows:
-        groups.setdefault(".".join(path(row).split(".")[:depth]), []).append(row)
+        groups.setdefault(cut(path(row), depth), []).append(row)
     return groups
 
 

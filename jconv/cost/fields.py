@@ -378,13 +378,17 @@ def _regrouped(span: Span, old: Sequence[int], new: Sequence[int]) -> Span:
     """A dimension that is kept, split (space to depth) or joined with an inner one (depth to space)."""
     dim = span.dim or 0
     before, n = math.prod(old[:dim]), old[dim]
+    if n == 1:  # of axes of one element, side by side, the first stays the first
+        ones = [[i for i, m in enumerate(sizes) if m == 1 and math.prod(sizes[:i]) == before] for sizes in (old, new)]
+        which = ones[0].index(dim)
+        return span._replace(dim=ones[1][which]) if which < len(ones[1]) else span.fixed(old)
     at = 0
     for i, m in enumerate(new):
         if math.prod(new[:i]) == before and m > 1:
             at = i
             break
     else:
-        return span.fixed(old) if n > 1 else span._replace(dim=None, jump=Fraction(0))
+        return span.fixed(old)
     m = new[at]
     if m == n:
         return span._replace(dim=at)

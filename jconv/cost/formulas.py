@@ -45,7 +45,14 @@ def conv_params(
     Example:
         >>> conv_params(7, 3, 64, bias=False)
         9408
+
+    Raises:
+        ValueError: groups that do not divide the channels and the features.
     """
+    if groups < 1 or channels % groups or features % groups:
+        raise ValueError(
+            f"groups: expected a number that divides {channels} channels and {features} features, got {groups}"
+        )
     return math.prod(per_axis("kernel", kernel, rank, least=1)) * channels // groups * features + bias * features
 
 

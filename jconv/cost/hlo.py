@@ -7,6 +7,7 @@ from typing import NamedTuple
 from jconv.cost.hlo_text import Computation, Instruction, Module, parse
 from jconv.cost.instructions import NESTED, Run, run
 from jconv.cost.op_names import Label, label_of, parameter_path, primitive_of
+from jconv.cost.phases import cut
 
 __all__ = ["PROVENANCE", "Hlo", "HloLayer", "HloRow", "hlo", "read"]
 
@@ -91,7 +92,7 @@ class Hlo(NamedTuple):
         """The layers, in the order in which they first appear."""
         groups: dict[str, list[HloRow]] = {}
         for row in self.rows:
-            groups.setdefault(".".join(row.path.split(".")[:depth]), []).append(row)
+            groups.setdefault(cut(row.path, depth), []).append(row)
         return {path: _layer(path, rows) for path, rows in groups.items()}
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jconv.cost.analyze import analyze, program_of
-from jconv.cost.phases import path_of
+from jconv.cost.phases import cut, path_of
 from jconv.cost.roofline import Device, devices
 from jconv.cost.rules import RULES
 from jconv.cost.text import quantity, seconds
@@ -104,7 +104,7 @@ def measure(
     block, _, _ = trace(program, *args, opaque=RULES, platform=_platform())
     layers = []
     for layer in result.by_layer(depth):
-        ops = [op for op in block.ops if ".".join(path_of(op.stack).split(".")[:depth]) == layer.path]
+        ops = [op for op in block.ops if cut(path_of(op.stack), depth) == layer.path]
         if layer.cost.flops and ops:
             layers.append(Timing(layer.path, _time(*_cut(block, ops), repeats), layer.cost, peak))
     whole = Timing("the whole", _time(*_cut(block, block.ops), repeats), result.total, peak)

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from jconv.cost.trace import Block, Op, Value, walk
 
-__all__ = ["PHASES", "path_of", "phases_of", "written"]
+__all__ = ["PHASES", "cut", "path_of", "phases_of", "written"]
 
 PHASES = ("forward", "recompute", "backward input", "backward kernel", "optimiser")
 OPTIMISER = ("optimiser", "optimizer")
@@ -28,6 +28,17 @@ def path_of(stack: Stack) -> str:
         path += scopes
         before = scopes
     return ".".join(path)
+
+
+def cut(path: str, depth: int | None) -> str:
+    """The first parts of a path, as many as `depth`: of `layer1.0.conv1` 1 is `layer1`, 2 is `layer1.0`, None is all.
+
+    Raises:
+        ValueError: a depth below 1.
+    """
+    if depth is not None and depth < 1:
+        raise ValueError(f"depth: expected None or at least 1, got {depth}; 1 is the outermost scopes")
+    return ".".join(path.split(".")[:depth])
 
 
 def _segments(stack: Stack) -> Iterator[tuple[tuple[str, ...], list[str]]]:

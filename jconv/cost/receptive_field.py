@@ -12,6 +12,7 @@ from jconv.cost.layers import scopes_of, span_of
 from jconv.cost.phases import phases_of
 from jconv.cost.rules import RULES
 from jconv.cost.trace import Value, trace
+from jconv.ops.window import whole
 
 __all__ = ["Effective", "Field", "effective_receptive_field", "receptive_field"]
 
@@ -40,8 +41,8 @@ def receptive_field(fn: Callable, *args: Any, argument: int = -1, statistics: bo
             in training, squeeze-and-excitation, borders filled from the other side). Published numbers leave it out.
 
     Returns:
-        By path of the layer, in order; "" is the function's largest output. Spatial axes are those along which some
-        window slides.
+        By path of the layer, in order; "" is the largest output that sees the input. Spatial axes are those along which
+        some window slides.
 
     Raises:
         ValueError: an argument that is not there or is not one array, a function that does not trace.
@@ -70,7 +71,7 @@ def receptive_field(fn: Callable, *args: Any, argument: int = -1, statistics: bo
     axes = fields.spatial or tuple(range(1, max(1, len(x.shape) - 1)))
     fields = Fields(fields.seen, axes)
     scopes = scopes_of(block, {}, phases_of(block, products=()), params=_others(given, x), fields=fields)
-    output = max(jax.tree.leaves(made), key=lambda v: v.size)
+    output = max(jax.tree.leaves(made), key=lambda v: (bool(fields.seen.get(v)), v.size))  # statistics may be larger
     found = {"": Field(*span_of(fields, output))}
     for path, scope in scopes.items():
         if path and scope.jump:
@@ -131,6 +132,7 @@ def effective_receptive_field(
         raise ValueError(
             f"fn: expected an output (N, *spatial, features), got shape {out}; take features before the mean"
         )
+    whole("samples", samples, "a positive number of inputs")
     where = tuple(n // 2 for n in out[1:-1]) if at is None else tuple(at)
     if len(where) != len(out) - 2 or not all(0 <= i < n for i, n in zip(where, out[1:-1], strict=True)):
         raise ValueError(f"at: expected an index for each of the spatial sizes {out[1:-1]}, got {at}")

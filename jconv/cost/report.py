@@ -105,13 +105,13 @@ def report(
         depth: parts of a path that make a layer, as in `Result.by_layer`.
         columns: names of `COLUMNS`; None is what fits the mode.
         roofline: adds the least time and the bound of every layer.
-        width: columns of the terminal; None asks it.
+        width: of the terminal; None asks it. A narrow table does without some columns, and says without which.
 
     Returns:
         The text.
 
     Raises:
-        ValueError: an unknown format or column; "table" without rich.
+        ValueError: an unknown format or column; a width below 1; "table" without rich.
 
     Example:
         >>> import jax
@@ -128,6 +128,8 @@ def report(
     for name in columns or ():
         if name not in COLUMNS:
             raise ValueError(f"columns: unknown {name!r}; there are {', '.join(COLUMNS)}")
+    if width is not None and width < 1:
+        raise ValueError(f"width: expected a number of columns, at least 1, got {width}")
     if format == "json":
         return result.to_json()
     if format == "html":
@@ -139,7 +141,10 @@ def report(
         chosen = [c._replace(title=f"fwd {c.title}") if "MACs" in c.title else c for c in chosen]
     times = _times(roofline, depth) if roofline is not None else []
     if format == "csv":
-        return _csv(layers, names, [*chosen, *times])
+        heads = [
+            f"forward_{name}" if c.title.startswith("fwd ") else name for name, c in zip(names, chosen, strict=True)
+        ]
+        return _csv(layers, heads, [*chosen, *times])
     filled = [c for c in (*chosen, *times) if any(c.text(layer) not in ("", "·") for layer in layers)]
     own = {layer.path for layer in layers if any(other.path.startswith(f"{layer.path}.") for other in layers)}
     labels = [f"{p} (itself)" if (p := layer.path) in own else p or "(no scope)" for layer in layers]
@@ -211,11 +216,13 @@ def _table(
     console = Console(file=io.StringIO(), width=width, highlight=False)
     wide = console.options.update(max_width=10_000)
     *lines, total = _lines(result, layers, labels, chosen)
+    left_out = []
     for title in may_go:
         widest = empty(total)
         widest.add_row(*(max(cells, key=cell_len) for cells in zip(*lines, strict=True)))
         if console.measure(widest, options=wide).maximum <= console.width:
             break
+        left_out += [c.title for c in chosen if c.title == title]
         chosen = [c for c in chosen if c.title != title]
         *lines, total = _lines(result, layers, labels, chosen)
     table, stage = empty(total), None
@@ -226,6 +233,10 @@ def _table(
         stage = first
         table.add_row(*line)
     console.print(table)
+    if left_out:
+        console.print(
+            f"left out for want of room: {', '.join(left_out)}; --width or --columns shows them", markup=False
+        )
     for text in _summary(result, roofline):
         console.print(text, soft_wrap=True, markup=False)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"  # pyright: ignore[reportAttributeAccessIssue]

@@ -4,11 +4,13 @@ Williams, Waterman & Patterson 2009, "Roofline: an insightful visual performance
 """
 
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from jconv.cost.phases import cut
 from jconv.cost.types import Cost, Result, Row
 
 __all__ = ["Bound", "Device", "Roofline", "devices", "roofline"]
@@ -65,7 +67,7 @@ class Roofline(NamedTuple):
         """The bound of each layer, phases together."""
         found: dict[str, list[float]] = {}
         for path, _, b in self.parts:
-            sums = found.setdefault(".".join(path.split(".")[:depth]), [0.0, 0.0, 0.0])
+            sums = found.setdefault(cut(path, depth), [0.0, 0.0, 0.0])
             for i, seconds in enumerate((b.seconds, b.compute, b.memory)):
                 sums[i] += seconds
         return {path: Bound(path, *sums) for path, sums in found.items()}
@@ -85,14 +87,20 @@ def devices(file: str | Path | None = None) -> dict[str, Device]:
     for path in (Path(__file__).with_name("devices.toml"), *([Path(file)] if file else [])):
         try:
             for name, entry in tomllib.loads(path.read_text()).items():
-                peak = {k: float(v) for k, v in entry["peak"].items()}
-                found[name] = Device(name, float(entry["bandwidth"]), peak, str(entry.get("source", path)))
+                peak = {k: _positive(v) for k, v in entry["peak"].items()}
+                found[name] = Device(name, _positive(entry["bandwidth"]), peak, str(entry.get("source", path)))
         except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"devices: {path} is not a file of devices: {error!r}; each is a table with "
                 f"bandwidth = 3.35e12 and peak = {{ bf16 = 989e12 }}, named by its heading: [my-device]"
             ) from error
     return found
+
+
+def _positive(value: Any) -> float:
+    if not 0 < (number := float(value)) < math.inf:
+        raise ValueError(f"expected a number above 0, got {value!r}")
+    return number
 
 
 def roofline(result: Result, *, device: str | Device = "h100-sxm", file: str | Path | None = None) -> Roofline:

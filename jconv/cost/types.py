@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
-from jconv.cost.phases import PHASES
+from jconv.cost.phases import PHASES, cut
 from jconv.cost.rules import Window
 
 __all__ = ["Cost", "Coverage", "Layer", "Result", "Row", "Scope", "Unknown", "diff"]
@@ -187,9 +187,8 @@ class Result:
         Raises:
             ValueError: a depth below 1.
         """
-        if depth is not None and depth < 1:
-            raise ValueError(f"depth: expected None or at least 1, got {depth}; 1 is the outermost scopes")
-        return self._layers(lambda path: ".".join(path.split(".")[:depth]))
+        cut("", depth)  # also where there is no path
+        return self._layers(lambda path: cut(path, depth))
 
     def by_stage(self) -> tuple[Layer, ...]:
         """As `by_layer(1)`; before the first scope of many blocks is "stem", after the last is "head"."""

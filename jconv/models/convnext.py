@@ -23,7 +23,7 @@ from jconv.layers import (
 )
 from jconv.layers.initializers import Normal
 from jconv.models.blocks import Step, atrous
-from jconv.models.network import Network, sized
+from jconv.models.network import Network, several, sized
 
 __all__ = ["VARIANTS", "convnext", "from_torchvision"]
 
@@ -89,6 +89,7 @@ def convnext(
         Liu et al. 2022, "A ConvNet for the 2020s", arXiv:2201.03545, sections 2 and 3.1, appendix A. Layer scale:
         Touvron et al. 2021, arXiv:2103.17239.
     """
+    several(depths=depths)
     sized(int, num_classes=num_classes, depths=depths, width=width, kernel=kernel)
     small = Normal(0.02)
     rates = iter(np.linspace(0, drop_path, sum(depths)).tolist())

@@ -19,7 +19,7 @@ from jconv.layers import (
     Parallel,
     Sequential,
 )
-from jconv.models.network import Network, sized
+from jconv.models.network import Network, several, sized
 
 __all__ = ["VARIANTS", "densenet", "from_torchvision"]
 
@@ -69,6 +69,7 @@ def densenet(
     References:
         Huang et al. 2016, "Densely Connected Convolutional Networks", arXiv:1608.06993, table 1.
     """
+    several(layers=layers)
     sized(int, num_classes=num_classes, layers=layers, growth=growth, bottleneck=bottleneck)
 
     def dense_layer() -> Layer:

@@ -6,7 +6,7 @@ from itertools import product
 import jax
 
 from jconv.layers import Activation, BatchNorm, Conv, GlobalAvgPool, Layer, Linear
-from jconv.models.network import Network, known, sized
+from jconv.models.network import Network, known, several, sized
 
 __all__ = ["LESSONS", "SIMPLE", "lesson_cnn", "simple_cnn"]
 
@@ -60,6 +60,7 @@ def lesson_cnn(
     References:
         Howard et al. 2019, "Practical deep learning for coders", part 2, lesson 10.
     """
+    several(features=features)
     sized(int, num_classes=num_classes, features=features)
     layers = _convolutions(features, first, bn, act) | {"global_pool": GlobalAvgPool()}
     if num_classes:
@@ -99,6 +100,7 @@ def simple_cnn(
     References:
         Howard & Gugger 2020, "Deep Learning for Coders with fastai and PyTorch", chapter 13.
     """
+    several(features=features)
     sized(int, num_classes=num_classes, features=features)
     layers = _convolutions(features, first, bn, act)
     if num_classes:

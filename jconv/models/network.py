@@ -11,7 +11,7 @@ import jax
 from jconv.layers import Layer, Params, Sequential, State
 from jconv.layers.base import nearest
 
-__all__ = ["Network", "known", "sized"]
+__all__ = ["Network", "known", "several", "sized"]
 
 Known = TypeVar("Known")
 
@@ -106,6 +106,13 @@ def known(option: str, value: Known, among: Collection[Known]) -> Known:
         nearest(value, list(map(str, among))) if isinstance(value, str) else f"there are {', '.join(map(str, among))}"
     )
     raise ValueError(f"{option}: unknown {value!r}; {hint}")
+
+
+def several(**options: Any) -> None:
+    """ValueError for an option that is not several values, at least one."""
+    for name, value in options.items():
+        if not isinstance(value, list | tuple) or not value:
+            raise ValueError(f"{name}: expected several in a tuple, got {value!r}")
 
 
 def sized(kind: type = float, /, **sizes: Any) -> None:

@@ -157,6 +157,9 @@ def widths(
     powers = (round(math.log(w / width) / math.log(ratio)) for w in line)
     counts = Counter(round(width * ratio**power / 8) * 8 for power in powers)
 
+    if 0 in counts:
+        raise ValueError(f"width: expected above 4, because stages have multiples of 8 features, got {width}")
+
     def fitted(features: int) -> int:
         group = min(group_width, features)
         if fit == "pycls":

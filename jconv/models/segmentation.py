@@ -19,7 +19,7 @@ from jconv.layers import (
     Run,
     Sequential,
 )
-from jconv.models.network import Network, known, sized
+from jconv.models.network import Network, known, several, sized
 from jconv.models.resnet import DEPTHS, resnet
 
 __all__ = ["VARIANTS", "Resized", "Segmenter", "deeplab"]
@@ -95,6 +95,8 @@ def deeplab(
     """
     sized(int, num_classes=num_classes, head_width=head_width)
     dilations = RATES[known("output_stride", output_stride, RATES)] if rates is None else rates
+    several(rates=dilations)
+    sized(int, rates=dilations)
     block, _ = DEPTHS[known("depth", depth, [depth for depth, (_, counts) in DEPTHS.items() if len(counts) == 4])]
     trunk = resnet(depth, output_stride=output_stride, num_classes=0, width=width, act=act, **backbone).children()
     del trunk["global_pool"]

@@ -23,7 +23,7 @@ from jconv.layers import (
     concatenate,
 )
 from jconv.layers.initializers import Initializer, Normal
-from jconv.models.network import Network, sized
+from jconv.models.network import Network, several, sized
 
 __all__ = ["TCNS", "VARIANTS", "Embed", "max_over_time", "tcn", "textcnn"]
 
@@ -110,6 +110,7 @@ def textcnn(
     References:
         Kim 2014, "Convolutional Neural Networks for Sentence Classification", arXiv:1408.5882, sections 2 and 3.1.
     """
+    several(widths=widths)
     sized(int, num_classes=num_classes, vocabulary=vocabulary, embedding=embedding, widths=widths, width=width)
     convs = Parallel(*(Conv(width, w, padding="VALID") for w in widths), combine=max_over_time)
     layers: dict[str, Layer] = {"embed": Embed(vocabulary, embedding)} if vocabulary else {}

@@ -117,8 +117,12 @@ def _of_folder(folder: Path) -> Source:
         raise FileNotFoundError(f"{folder}: expected one of {', '.join(NAMES)} in it")
     found, config = _of_file(path), folder / "config.json"
     if found.preprocessing is None and config.exists():
-        with contextlib.suppress(KeyError):  # not one of timm's
+        try:
             return found._replace(preprocessing=Preprocessing.of_timm(json.loads(config.read_text())))
+        except (KeyError, TypeError, AttributeError):  # not one of timm's
+            return found
+        except ValueError as error:
+            raise ValueError(f"{config}: {error}") from error
     return found
 
 
@@ -134,7 +138,10 @@ def _of_file(path: Path) -> Source:
         raise
     except Exception as error:
         raise ValueError(f"{path}: this is no {suffix} file of numbers alone: {error}") from error
-    return Source(tensors, Preprocessing.parse(text) if text else None, path)
+    try:
+        return Source(tensors, Preprocessing.parse(text) if text else None, path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _safetensors(path: Path) -> tuple[Mapping[str, Any], str | None]:
@@ -167,8 +174,12 @@ def _torch(path: Path) -> tuple[Mapping[str, Any], None]:
 
 def _snapshot(name: str) -> Path:
     """The folder in the hub's cache with one file of weights, the first of NAMES that the repository has, checked."""
-    from huggingface_hub import snapshot_download
-
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise ImportError(
+            f"hf-hub:{name}: weights from the Hugging Face hub need huggingface_hub: pip install huggingface_hub"
+        ) from error
     repository, _, revision = name.partition("@")
     folder = Path()
     for weights in NAMES[:2]:

@@ -74,7 +74,7 @@ class Preprocessing:
         side = int(self.size / self.crop)
         short = min(image.size)
         whole = self.crop_mode == "squash"
-        sizes = [side if whole or n == short else int(n * (side / short)) for n in image.size]
+        sizes = [side if whole or n == short else int(side * n / short) for n in image.size]
         image = image.resize(sizes, getattr(Image.Resampling, self.interpolation.upper()))
         left, top = (round((n - self.size) / 2) for n in sizes)
         return self.arrays(np.asarray(image.crop((left, top, left + self.size, top + self.size))))
@@ -116,8 +116,11 @@ class Preprocessing:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From JSON, as `dump` writes it."""
-        return cls(**json.loads(text))
+        """From JSON, as `dump` writes it. ValueError if it is none."""
+        try:
+            return cls(**json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"preprocessing: {error}, in {text!r}") from error
 
     @classmethod
     def of_timm(cls, config: Mapping[str, Any]) -> Self:

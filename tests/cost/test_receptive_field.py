@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jconv import cost
 from jconv.cost.formulas import receptive_field_of_stack
 from jconv.layers import BatchNorm, Conv, MaxPool, Residual, Sequential, SqueezeExcite
 from tests.catalogue import fast_jit
+from tests.models.zoo import TINY
 
 PADDED = "SAME"
 
@@ -205,6 +207,28 @@ def test_another_layout_of_axes() -> None:
     assert (field.size, field.jump) == ((3, 5), (2, 1))
 
 
+@pytest.mark.parametrize("name", [name for name in TINY if "tcn" not in name and "text" not in name])
+def test_one_image_is_seen_as_two_are(name: str) -> None:
+    """Reshapes keep an axis of one image apart from those of space."""
+    net, shape = TINY[name].make(), TINY[name].shape
+
+    def fields(n: int) -> dict[str, Any]:
+        x = jax.ShapeDtypeStruct((n, *shape), "float32")
+        arrays = jax.eval_shape(net.init, jax.random.key(0), x)
+        return cost.receptive_field(lambda *args: net.apply(*args)[0], *arrays, x)
+
+    assert fields(1) == fields(2)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_statistics_are_not_what_a_network_is_for(n: int) -> None:
+    """They may be larger than its value, and see nothing."""
+    net = Sequential(conv=Conv(64, 3), bn=BatchNorm(), head=Conv(2, 1))
+    x = jax.ShapeDtypeStruct((n, 1, 4, 1), "float32")
+    arrays = jax.eval_shape(net.init, jax.random.key(0), x)
+    assert cost.receptive_field(net.apply, *arrays, x)[""].size == (3, 3)
+
+
 def test_mistakes_are_said() -> None:
     x = jax.ShapeDtypeStruct((1, 16, 16, 1), "float32")
     with pytest.raises(ValueError, match="argument: expected the number of one of the 1 arguments, an array, got 3"):
@@ -213,6 +237,8 @@ def test_mistakes_are_said() -> None:
         cost.effective_receptive_field(chain((3, 1)), x.shape, key=jax.random.key(0), at=(16, 0))
     with pytest.raises(ValueError, match="take features before the mean"):
         cost.effective_receptive_field(lambda x: x.mean((1, 2)), x.shape, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="samples: expected a positive number of inputs, got 0"):
+        cost.effective_receptive_field(chain((3, 1)), x.shape, key=jax.random.key(0), samples=0)
 
 
 def test_the_effective_field_grows_as_the_root_of_depth(key: jax.Array) -> None:

@@ -73,6 +73,8 @@ def test_formulas_are_what_is_counted(groups: int, stride: int, batch: int) -> N
     if groups == batch == 1:
         assert counted == formulas.stack_time([formulas.StackLayer(4, 3, 6, m)])
     assert formulas.linear_macs(5, 7, rows=2) == 70
+    with pytest.raises(ValueError, match="groups: expected a number that divides 10 channels and 8 features, got 4"):
+        formulas.conv_params(3, 10, 8, groups=4)
 
 
 # The roofline
@@ -102,9 +104,10 @@ def test_devices_have_sources_and_can_be_the_users(tmp_path: Path) -> None:
     assert cost.roofline(result(), device="mine", file=mine).device.source == "me"
     with pytest.raises(ValueError, match="device: unknown 'h100'; did you mean h100-sxm"):
         cost.roofline(result(), device="h100")
-    mine.write_text("[mine]\npeak = 3\n")
-    with pytest.raises(ValueError, match=r"mine.toml is not a file of devices: .* bandwidth = 3.35e12"):
-        cost.devices(mine)
+    for text in ("peak = 3", "bandwidth = 0\npeak = { f32 = 1e12 }", "bandwidth = 1e11\npeak = { f32 = nan }"):
+        mine.write_text(f"[mine]\n{text}\n")
+        with pytest.raises(ValueError, match=r"mine.toml is not a file of devices: .* bandwidth = 3.35e12"):
+            cost.devices(mine)
 
 
 # Reports
@@ -123,6 +126,9 @@ def test_csv_has_exact_numbers() -> None:
     assert sum(int(row["macs"]) for row in rows) == result().total.macs
     assert sum(int(row["params"]) for row in rows) == result().params
     assert set(rows[0]) == {"layer", *COLUMNS}
+    trained = list(csv.DictReader(io.StringIO(cost.report(result("train"), format="csv"))))
+    assert sum(int(row["forward_macs"]) for row in trained) == result("train").by_phase()["forward"].macs
+    assert "macs" not in trained[0]
 
 
 @pytest.mark.parametrize("mode", ["forward", "train"])
@@ -133,6 +139,7 @@ def test_the_table_fits_and_says_what_counts(mode: str) -> None:
         text = cost.report(result(mode), depth=1, width=width, roofline=roof)
         assert max(map(len, text.split("MACs by stage")[0].splitlines())) <= width
         assert "…" not in text
+        assert ("left out for want of room: " in text) == (width < 160)
     for words in (
         "layer4",
         "total",
@@ -278,6 +285,20 @@ def test_budgets_fail_a_build(capsys: pytest.CaptureFixture[str], budget: str, c
         (("resnet18", "--fail-if", "__import__('os')"), "--fail-if: expected one of macs"),
         (("no_such_module:f",), "MODULE:FUNCTION that can be imported"),
         (("resnet18", "stray"), "stray: expected --option VALUE"),
+        (
+            ("--num-classes", "5", "lenet5"),
+            "--num-classes: expected the name of a network before its options",
+        ),
+        (
+            ("lenet5", "--input", "1,32,32,1", "--fail-if", "macs>1.2.3"),
+            "a number as 4.2e9 or 26M, got '1.2.3'",
+        ),
+        (
+            ("lenet5", "--input", "1,32,32,1", "--width", "-5"),
+            "width: expected a number of columns, at least 1",
+        ),
+        (("lenet5", "--input", "1,32,32,1", "--out", "/nowhere/x"), "--out /nowhere/x: it cannot be written: No such"),
+        (("lenet5", "--input", "1,32,32,1", "--xla", "--depth", "0"), "depth: expected None or at least 1, got 0"),
         (("diff", "a.json", "b.json"), "a.json"),
     ],
 )
@@ -287,6 +308,31 @@ def test_the_command_line_says_mistakes(
     code, _, err = run(capsys, *argv)
     assert code == 2
     assert message in err
+
+
+def test_errors_are_without_notes_of_jaxs(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "resnet18", "--input", "1,4")
+    assert code == 2
+    assert "in layer 'conv1'" in err
+    assert "JAX" not in err
+
+
+def test_a_version_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """Though it reads like a number."""
+    code, out, _ = run(capsys, "squeezenet1_0", "--version", "1.1", "--format", "json")
+    assert code == 0
+    assert out == run(capsys, "squeezenet1_1", "--format", "json")[1].replace("squeezenet1_1", "squeezenet1_0")
+
+
+def test_a_file_that_cannot_be_written_stays_as_it_was(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    small = ("lenet5", "--input", "1,32,32,1", "--format", "csv", "--out")
+    assert run(capsys, *small, str(tmp_path / "a.csv"))[0] == 0
+    before = (tmp_path / "a.csv").read_text()
+    assert "macs" in before
+    (tmp_path / ".a.csv.part").mkdir()  # what is written first
+    code, _, err = run(capsys, *small, str(tmp_path / "a.csv"))
+    assert (code, (tmp_path / "a.csv").read_text()) == (2, before)
+    assert "a.csv: it cannot be written" in err
 
 
 def test_it_is_a_module_to_run_and_imports_jax_and_numpy_alone() -> None:

@@ -56,7 +56,7 @@ SIZES = [(family, *size) for family, _ in FAMILIES for size in numbers_of(family
 @pytest.mark.parametrize(("family", "name", "default"), SIZES, ids=lambda value: getattr(value, "__name__", None))
 def test_sizes_that_no_network_has(family: Callable[..., Network], name: str, default: Any) -> None:
     wrong: list[Any] = [-1, "10", float("nan")]
-    wrong += [] if name in FROM_0 else [(), (0, 1), 0] if isinstance(default, tuple) else [0, None]
+    wrong += [] if name in FROM_0 else [(), (0, 1), 0, 3] if isinstance(default, tuple) else [0, None]
     wrong += [1.5] if isinstance(default, int) else []
     for value in wrong:
         with pytest.raises(ValueError, match=name):

@@ -112,6 +112,8 @@ def test_torchvisions_names(theirs: str, ours: str) -> None:
     ("options", "message"),
     [
         ({"fit": "torch"}, r"fit: unknown 'torch'; did you mean 'torchvision'\?"),
+        ({"width": 3}, "width: expected above 4, because stages have multiples of 8 features, got 3"),
+        ({"width": 4}, "width: expected above 4, because stages have multiples of 8 features, got 4"),
         ({"slope": -1.0}, r"regnet: expected width > 0, slope >= 0 and ratio > 1, got width=48, slope=-1.0"),
     ],
 )

@@ -95,6 +95,9 @@ def test_dropout_of_both_heads() -> None:
     [
         ({"output_stride": 32}, r"output_stride: unknown 32; there are 8, 16"),
         ({"depth": 20}, r"depth: unknown 20; there are 18, 26, 34"),
+        ({"rates": 12}, r"rates: expected several in a tuple, got 12"),
+        ({"rates": ()}, r"rates: expected several in a tuple, got \(\)"),
+        ({"rates": (0,)}, r"rates: expected whole numbers, above 0, got \(0,\)"),
         ({"stem": "deep"}, r"stem: unknown 'deep'"),
     ],
 )

@@ -1,5 +1,6 @@
 """TextCNN against a naive oracle, tokens and vectors; the TCN's memory: causal, and as long as it says."""
 
+import re
 from typing import Any
 
 import jax
@@ -66,8 +67,9 @@ def test_textcnn_sizes() -> None:
     assert maps(textcnn(), 1, 40, 300) == {"convs": (300,), "value": (2,)}
     assert maps(textcnn(num_classes=0, width=7), 1, 5, 4) == {"convs": (21,), "value": (21,)}
     assert count(textcnn(), 1, 40, 300) == 100 * (12 * 300 + 3) + 2 * 301
-    with pytest.raises(ValueError, match=r"widths: expected whole numbers, above 0, got \(\)"):
-        textcnn(widths=())
+    for widths in ((), 3):
+        with pytest.raises(ValueError, match=rf"widths: expected several in a tuple, got {re.escape(str(widths))}"):
+            textcnn(widths=widths)  # pyright: ignore[reportArgumentType]
 
 
 # TCN

@@ -130,6 +130,37 @@ def test_a_snapshot_of_the_hub(tmp_path: Path) -> None:
     assert found.preprocessing == Preprocessing((0.5,) * 3, (0.25,) * 3, 288, 0.95, "bicubic")
 
 
+@pytest.mark.parametrize("config", ["[]", '{"input_size": 5}', '{"pretrained_cfg": null}', '{"model_type": "x"}'])
+def test_a_config_that_is_not_timms_says_nothing(config: str, tmp_path: Path) -> None:
+    made = arrays()
+    folder = snapshot(tmp_path / "net", made)
+    (folder / "config.json").write_text(config)
+    found = weights.load(NET, folder, x=X)
+    assert same(found[:2], made)
+    assert found.preprocessing is None
+
+
+def test_a_broken_config_is_named(tmp_path: Path) -> None:
+    folder = snapshot(tmp_path / "net", arrays())
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config.json: Expecting property name"):
+        weights.load(NET, folder, x=X)
+    weights.save(tmp_path / "a.npz", *arrays(), preprocessing=Preprocessing())
+    with np.load(tmp_path / "a.npz") as file:
+        tensors = dict(file) | {"preprocessing": np.array('{"sized": 3}')}
+    np.savez(tmp_path / "a.npz", **tensors)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"a.npz: preprocessing: .* unexpected keyword argument 'sized', in '{"):
+        weights.load(NET, tmp_path / "a.npz", x=X)
+
+
+def test_the_hub_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(
+        ImportError, match=r"hf-hub:timm/tiny: weights from the Hugging Face hub need huggingface_hub: "
+    ):
+        weights.load(NET, "hf-hub:timm/tiny", x=X)
+
+
 def cached(home: Path, made: tuple[Any, Any], name: str = "timm/tiny") -> Path:
     """The hub's own cache with one model: blobs named by checksum, a snapshot of links. The weights' blob."""
     import hashlib

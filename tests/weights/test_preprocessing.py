@@ -16,6 +16,7 @@ def test_preprocessing_is_timms(rng: np.random.Generator) -> None:
 
     cases = ((320, 213, 128, 0.875, "bilinear", "center"), (99, 200, 96, 0.95, "bicubic", "center"))
     cases += ((320, 213, 128, 0.875, "bilinear", "squash"), (99, 200, 96, 1.0, "bicubic", "squash"))
+    cases += ((98, 196, 256, 1.0, "bilinear", "center"), (2000, 3000, 288, 1.0, "bicubic", "center"))
     for width, height, size, crop, method, mode in cases:
         image = image_module.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
         ours = Preprocessing(size=size, crop=crop, interpolation=method, crop_mode=mode)(image)
@@ -90,3 +91,14 @@ def test_other_channels() -> None:
     image_module = pytest.importorskip("PIL.Image")
     with pytest.raises(ValueError, match="expected a mean of 1 channel, grey, or 3, colour, for a picture, got 5"):
         prep.for_channels(5)(image_module.new("RGB", (9, 9)))
+
+
+def test_the_longer_side_is_not_a_pixel_short() -> None:
+    """`int(side * long / short)`, as torchvision has it: side / short, rounded first, would be too small."""
+    image_module = pytest.importorskip("PIL.Image")
+    for short, long, side in ((98, 196, 256), (2000, 3000, 288), (49, 98, 100)):
+        image = np.zeros((short, long), np.uint8)
+        image[:, long // 2 :] = 255  # the middle of the crop is the middle of the image, if the size is right
+        seen = Preprocessing(mean=(0.5,), std=(0.5,), size=side, crop=1.0)(image_module.fromarray(image))
+        left, right = seen[:, : side // 2], seen[:, side // 2 :]
+        np.testing.assert_allclose(left, -right[:, ::-1], atol=1e-6)
