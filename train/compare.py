@@ -8,6 +8,7 @@ import io
 import json
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ import tyro
 from rich.console import Console
 
 from train.checkpoint import go_on, write
+from train.config import Config
 from train.errors import RunError
 
 __all__ = ["Options", "main", "table"]
@@ -28,13 +30,13 @@ class Options:
     """Compare finished runs; those that differ only in their seed are one row."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders of runs, each with a summary.json."""
+    """Folders of runs, each with a summary.json and, of a kind, another seed."""
     plot: Path | None = None
     """Where to draw validation accuracy by epoch."""
 
 
 def groups(runs: Sequence[Path]) -> dict[str, Group]:
-    """The runs by what tells them apart, seeds together. RunError if one of them is not finished."""
+    """The runs by what tells them apart, seeds together. RunError if one is not finished, or is there twice."""
     if not runs:
         raise RunError("expected the folders of one or more runs: python -m train.compare runs/a0 runs/c0")
     summaries: Group = []
@@ -42,13 +44,23 @@ def groups(runs: Sequence[Path]) -> dict[str, Group]:
         path = run / "summary.json"
         if not path.exists():
             raise RunError(f"{run}: no summary.json; finish it with: {go_on(run)}")
-        summaries.append((run, json.loads(path.read_text())))
+        try:
+            summary = json.loads(path.read_text())
+            summary["config"] = Config.of_json(summary["config"]).to_json()  # a later field has its default
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{path}: this is no summary of a run ({error})") from None
+        summaries.append((run, summary))
     configs = [{k: v for k, v in s["config"].items() if k not in ("seed", "out", "resume")} for _, s in summaries]
-    differ = [k for k in configs[0] if len({json.dumps(c.get(k)) for c in configs}) > 1]
+    differ = [k for k in configs[0] if len({json.dumps(c[k]) for c in configs}) > 1]
     found: dict[str, Group] = {}
     for config, pair in zip(configs, summaries, strict=True):
         name = ", ".join(f"{k} {config[k]}" for k in differ) or str(config["model"])
         found.setdefault(name, []).append(pair)
+    for name, group in found.items():
+        for seed, times in Counter(s["config"]["seed"] for _, s in group).items():
+            if times > 1:
+                same = ", ".join(str(run) for run, s in group if s["config"]["seed"] == seed)
+                raise RunError(f"{name}: expected another seed in each run, but {same} have seed {seed}; leave one out")
     return found
 
 
@@ -75,7 +87,10 @@ def draw(found: dict[str, Group], path: Path) -> None:
     axes = figure.subplots()
     for i, (name, group) in enumerate(found.items()):
         for j, (run, _) in enumerate(group):
-            rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+            try:
+                rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+            except (OSError, ValueError) as error:
+                raise RunError(f"{run / 'metrics.jsonl'}: it cannot be read ({error}); leave this run out") from None
             points = [(r["epoch"], 100 * r["val_accuracy"]) for r in rows if r["kind"] == "epoch"]
             label = f"{name} ({len(group)} seed{'s' * (len(group) > 1)})" if not j else None
             axes.plot(*zip(*points, strict=True), "o-", color=f"C{i}", alpha=0.8, ms=3.5, lw=1.4, label=label)

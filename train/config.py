@@ -50,6 +50,8 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("warmup", "label_smoothing"), ("a number from 0 to 1", lambda v: 0 <= v <= 1)),
     **dict.fromkeys(("min_scale", "crop"), ("a number above 0, at most 1", lambda v: 0 < v <= 1)),
     **dict.fromkeys(("momentum", "drop_path"), ("a number from 0 to below 1", lambda v: 0 <= v < 1)),
+    "mean": ("finite numbers", lambda v: all(map(math.isfinite, v))),
+    "std": ("finite numbers above 0", lambda v: all(0 < s < math.inf for s in v)),
     "seed": ("a whole number from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32),
 }
 """What a field may be, in words and as a test."""
@@ -114,13 +116,13 @@ class Config:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; parameters and statistics stay float32."""
     lowering: str = "auto"
-    """How convolutions are computed: auto, or all in one way: lax | im2col | chunked | kn2row."""
+    """How convolutions are computed: auto, or all in one way: lax | im2col | chunked | kn2row | fft."""
     parallel: Literal["jit", "pmap"] = "jit"
-    """How the batch is split over all local devices; the numbers are the same, but for stochastic depth."""
+    """How the batch is split over all local devices; the numbers are the same, but for Dropout and stochastic depth."""
     strict: bool = False
     """Stop at the first unreadable image instead of leaving it out."""
     side: int = 160
-    """Side of the squares that pictures are kept in after decoding."""
+    """Side of the squares that pictures are kept in after decoding; at least --size, or they are enlarged."""
     out: Annotated[Path | None, _of_data("DIR")] = None
     """Where the run is written. Default: runs/<date>-<time>-<model>."""
     resume: bool = False

@@ -26,6 +26,7 @@ from jconv.models import Trained
 from train import data
 from train.checkpoint import write_json
 from train.data import Picture
+from train.data.cache import passing
 from train.data.folder import words as in_words
 from train.errors import RunError
 from train.trained import Seen, ready, wnids, words
@@ -103,7 +104,9 @@ def logits(
         try:
             with Image.open(io.BytesIO(picture.data) if isinstance(picture.data, bytes) else picture.data) as image:
                 return trained.preprocessing(image)
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            if passing(error):
+                raise
             return f"{picture.name}: {error}"
 
     with ThreadPoolExecutor() as pool:
@@ -137,12 +140,15 @@ def _shape(trained: Trained) -> tuple[int, int, int]:
 
 
 def judge(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Scores:
-    """The scores of logits (n, classes) for these labels."""
-    wide = found.astype(np.float64)
+    """The scores of logits (n, classes) for these labels. RunError for logits that are not finite."""
+    wide, labels = found.astype(np.float64), np.asarray(labels)
+    if bad := int((~np.isfinite(wide)).any(-1).sum()):
+        raise RunError(f"the network's logits are not finite for {bad} of {len(wide)} pictures: its weights are broken")
     right = wide[np.arange(len(labels)), labels]
     top = wide.max(-1)
     loss = np.log(np.exp(wide - top[:, None]).sum(-1)) + top - right
-    rank = (wide > right[:, None]).sum(-1)
+    earlier = np.arange(wide.shape[-1]) < labels[:, None]  # of equal ones the first is taken, as argmax does
+    rank = ((wide > right[:, None]) | ((wide == right[:, None]) & earlier)).sum(-1)
     wrong = collections.Counter(
         (str(classes[a]), str(classes[b])) for a, b in zip(labels, found.argmax(-1), strict=True) if a != b
     )

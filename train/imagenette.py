@@ -6,6 +6,7 @@ python -m train.imagenette --model resnet18 --stem c --size 64 --epochs 5
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -53,17 +54,22 @@ def main(arguments: list[str] | None = None) -> int:
     out: Path | None = None
     try:
         config = resumed(asked, ask) if asked.resume else new(asked)
-        out = config.out
         with needs("train"):
             from train import data, loop
 
         loop.network_of(config, 10)  # a wrong name is told before the data are read
+        if config.side < (config.size or 0) and config.data != "digits":
+            console.print(f"pictures are kept at {config.side} px and enlarged to {config.size}: --side {config.size}?")
         dataset = data.load(config.data, side=config.side, strict=config.strict, report=console.print)
-        loop.fit(config, dataset, console)
+        out = config.out or fresh(config)
+        loop.fit(dataclasses.replace(config, out=out), dataset, console)
     except RunError as error:
         stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
         stderr.print("error:", style="bold red", end=" ")
         stderr.print(str(error))
+        if asked.out is None and out is not None:
+            with contextlib.suppress(OSError):
+                out.parent.rmdir()  # which was made for this run
         return 1
     except KeyboardInterrupt:
         from train.checkpoint import go_on
@@ -90,15 +96,26 @@ def resumed(asked: Config, ask: Callable[[Config], Config]) -> Config:
 
 
 def new(asked: Config) -> Config:
-    """The config of a new run, complete."""
+    """The config of a new run, complete but for a folder that is not asked for."""
     from train.config import data_kind
 
     config = asked.complete(data_kind(asked.data))
     config.check()
-    out = config.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.model}"
-    if (out / "config.json").exists():
-        raise RunError(f"--out: {out} holds a run already; add --resume to go on with it, or name another folder")
-    return dataclasses.replace(config, out=out)
+    if config.out is not None and (config.out / "config.json").exists():
+        raise RunError(
+            f"--out: {config.out} holds a run already; add --resume to go on with it, or name another folder"
+        )
+    return config
+
+
+def fresh(config: Config) -> Path:
+    """A folder for a run without one, by date, time and model: made at once, so that no other run has it."""
+    out = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.model}"
+    for name in (out.name, *(f"{out.name}-{i}" for i in range(2, 1000))):
+        with contextlib.suppress(FileExistsError):
+            out.with_name(name).mkdir(parents=True)
+            return out.with_name(name)
+    raise RunError(f"{out}: 999 runs began in this second; name a folder with --out")
 
 
 if __name__ == "__main__":

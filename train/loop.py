@@ -17,7 +17,7 @@ from rich.text import Text
 from jconv.layers import Conv, ConvTranspose, Params, State
 from jconv.models import Network, create
 from jconv.ops.lowerings import LOWERINGS
-from train import checkpoint, finetune, machine, plots
+from train import checkpoint, finetune, lock, machine, plots
 from train.config import Config, flag
 from train.data import Dataset, Split, batches
 from train.errors import RunError
@@ -50,9 +50,16 @@ def network_of(config: Config, classes: int) -> Network:
 
 def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
     """Train as the config says, or go on where its run stopped; return the summary that is written to its folder."""
-    if config.out is None or config.epochs is None or config.batch_size is None:
+    if config.out is None:
+        raise ValueError("config: expected a complete one; see Config.complete; and out, a folder")
+    with lock.sole(config.out):
+        return _fit(config, config.out, data, console)
+
+
+def _fit(config: Config, out: Path, data: Dataset, console: Console) -> dict[str, Any]:
+    if config.epochs is None or config.batch_size is None:
         raise ValueError("config: expected a complete one; see Config.complete")
-    out, began = config.out, time.perf_counter()
+    began = time.perf_counter()
     per_epoch = len(data.train.labels) // config.batch_size
     if not per_epoch:
         raise RunError(f"--batch-size {config.batch_size}: there are only {len(data.train.labels)} training images")
@@ -68,14 +75,17 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
 
     done, rows = 0, []
     if config.resume:
+        _same_data(out, data)
         ts, done = checkpoint.load(out / "checkpoint.msgpack", ts)
         rows = _read_rows(out / "metrics.jsonl", done)
         if done == config.epochs and (out / "summary.json").exists():
             console.print(f"{out}: all {done} epochs are done; to train longer, start another run with more --epochs")
             return json.loads((out / "summary.json").read_text())
     else:
+        if (out / "config.json").exists():
+            raise RunError(f"--out: {out} holds a run already, which began meanwhile; name another folder")
         checkpoint.save(out / "checkpoint.msgpack", ts, 0)
-        checkpoint.write_json(out / "config.json", known.to_json())  # from here on it is a run
+        checkpoint.write_json(out / "config.json", known.to_json() | {"images": _of_data(data)})  # now it is a run
     earlier = rows[-1]["seconds"] if rows else 0.0
     title = f"{config.model}{f', stem {config.stem}' if config.stem else ''} on {data.name}"
     about = f": {size:,} parameters, {config.size} px, {config.dtype}, on {machine.device()}"
@@ -117,6 +127,8 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
             checkpoint.save(out / "checkpoint.msgpack", program.fetch(ts), epoch)
             console.print(_row(row, config.epochs))
             plots.curves(rows, out / "curves.png", title)
+    if done == config.epochs:  # stopped between the last checkpoint and its curve
+        plots.curves(rows, out / "curves.png", title)
     epochs = [row for row in rows if row["kind"] == "epoch"]
     summary = {
         "val_accuracy": epochs[-1]["val_accuracy"],
@@ -125,10 +137,8 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
         "seconds": earlier + time.perf_counter() - began,
         "img_per_s": float(np.median([row["img_per_s"] for row in epochs])),
         "parameters": size,
-        "train_images": len(data.train.labels),
-        "val_images": len(data.val.labels),
+        **_of_data(data),
         "skipped_images": list(data.skipped),
-        "classes": list(data.classes),
         "data": data.name,
         "mean": list(mean),
         "std": list(std),
@@ -142,6 +152,26 @@ def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
     where = f"summary.json, metrics.jsonl and curves.png are in {out}"
     console.print(Text.assemble((f"validation accuracy {summary['val_accuracy']:.2%}", "bold"), took, where))
     return summary
+
+
+def _of_data(data: Dataset) -> dict[str, Any]:
+    """What steps and epochs depend on."""
+    return {
+        "train_images": len(data.train.labels),
+        "val_images": len(data.val.labels),
+        "classes": list(data.classes),
+    }
+
+
+def _same_data(out: Path, data: Dataset) -> None:
+    """RunError if a run began with other images: its schedule and its epochs would be of neither."""
+    began, now = json.loads((out / "config.json").read_text()).get("images", {}), _of_data(data)
+    for name, value in began.items():
+        if value != now.get(name):
+            raise RunError(
+                f"--resume: the data has changed since {out} began: {name} {now.get(name)}, expected {value}; bring "
+                f"back what was there, or start another run with another --out"
+            )
 
 
 def _start(config: Config, network: Network, channels: int, classes: int) -> tuple[Config, Params, State]:

@@ -52,7 +52,7 @@ def predict(trained: Trained, images: Sequence[Path]) -> np.ndarray:
     for path in images:
         try:
             arrays.append(trained.preprocessing(path))
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a broken file makes Pillow raise almost anything
             raise RunError(f"{path}: expected a picture: {error}") from error
     apply = jax.jit(lambda params, state, x: jax.nn.softmax(trained.model.apply(params, state, x)[0]))
     return np.concatenate([np.asarray(apply(trained.params, trained.state, jnp.asarray(a)[None])) for a in arrays])
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         for rank, k in enumerate(np.argsort(-p)[:top]):
             table.add_row("" if rank else image.name, str(rank + 1), trained.classes[k], f"{100 * p[k]:.1f} %")
         table.add_section()
-    console = Console()
+    console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
     console.print(table)
     if options.out is not None:
         console.print(f"drawn in {options.out}")

@@ -22,7 +22,7 @@ def schedules(config: Config, steps: int) -> tuple[optax.Schedule, optax.Schedul
     arXiv:1803.09820.
     """
     lr, momentum = config.lr or 0.0, config.momentum
-    rise = min(max(1, round(config.warmup * steps)), steps - 1) if steps > 1 else 0
+    rise = min(max(1, round(config.warmup * steps)), steps - 1) if steps > 1 and config.warmup else 0
     if config.schedule == "cosine":
         rate = optax.warmup_cosine_decay_schedule(0.0 if rise else lr, lr, rise, steps)
         return rate, optax.constant_schedule(momentum)

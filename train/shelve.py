@@ -3,12 +3,15 @@
 python -m train.shelve runs/digits-0 runs/digits-1 runs/digits-2 --name digits_resnet20
 """
 
+import contextlib
 import dataclasses
 import datetime
+import re
 import shlex
 import shutil
 import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +44,8 @@ class Options:
     """The shelf."""
     licence: str = "Apache-2.0"
     """Of the weights."""
+    replace: bool = False
+    """Take the place of a network of that name."""
 
 
 def shelve(options: Options) -> Path:
@@ -53,6 +58,9 @@ def shelve(options: Options) -> Path:
     [runs] = found.values()
     summary = runs[0][1]
     config = Config.of_json(summary["config"])
+    folder = options.folder / (options.name or f"{re.sub(r'[^a-z0-9]+', '_', summary['data'].lower())}_{config.model}")
+    if folder.exists() and not options.replace:
+        raise RunError(f"{folder}: a network is there; give this one another --name, or --replace that one")
     network = network_of(config, len(summary["classes"]))
     shape = (config.size or 0, config.size or 0, len(summary["mean"]))
     x = jax.ShapeDtypeStruct((1, *shape), "float32")
@@ -64,8 +72,8 @@ def shelve(options: Options) -> Path:
         "architecture": config.model,
         "options": {
             "num_classes": len(summary["classes"]),
-            **({"stem": config.stem} if config.stem else {}),
-            **({"drop_path": config.drop_path} if config.drop_path else {}),
+            **({} if config.stem is None else {"stem": config.stem}),
+            **({} if config.drop_path is None else {"drop_path": config.drop_path}),
         },
         "input": list(shape),
         "parameters": summary["parameters"],
@@ -86,14 +94,32 @@ def shelve(options: Options) -> Path:
         "licence": options.licence,
         "classes": summary["classes"],
     }
-    folder = options.folder / (options.name or f"{data_kind(config.data)}_{config.model}")
-    folder.mkdir(parents=True, exist_ok=True)
     params, state = jax.tree.map(np.asarray, (trained.params, trained.state))
-    weights.save(folder / "weights.safetensors", params, state, preprocessing=prep)
-    for name in ("metrics.jsonl", "curves.png"):
-        shutil.copyfile(options.runs[0] / name, folder / name)
-    checkpoint.write(folder / "card.toml", _toml(card))  # last: a folder with a card is complete
+    with _whole(folder) as part:
+        weights.save(part / "weights.safetensors", params, state, preprocessing=prep)
+        for name in ("metrics.jsonl", "curves.png"):
+            shutil.copyfile(options.runs[0] / name, part / name)
+        checkpoint.write(part / "card.toml", _toml(card))
     return folder
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to write in, which takes this one's place when all is written. RunError if that fails; it stays then."""
+    part, old = (folder.with_name(f".{folder.name}.{word}") for word in ("part", "old"))
+    try:
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        if folder.exists():
+            folder.replace(old)
+        part.replace(folder)
+    except OSError as error:
+        raise RunError(f"{folder}: could not be written: {error}") from error
+    finally:
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def command(config: Config) -> str:
@@ -105,8 +131,8 @@ def command(config: Config) -> str:
         if f.name in ("out", "resume") or (value == getattr(default, f.name) and f.name not in ("data", "seed")):
             continue
         if value is not None:
-            words = value if isinstance(value, tuple) else (value,)
-            parts.append(f"{flag(f.name)} {shlex.join(map(str, words))}")
+            words = () if f.type is bool else value if isinstance(value, tuple) else (value,)  # --strict stands alone
+            parts.append(shlex.join([flag(f.name), *map(str, words)]))
     return " ".join(parts)
 
 

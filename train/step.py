@@ -68,7 +68,7 @@ def steps(
     A batch holds image (N, H, W, C) uint8, label (N,), size (N, 2); for evaluation also weight (N,), 0 for padding. The
     metrics are sums over the batch: loss, correct, count. Under jit and under pmap, on one device and on many, the
     numbers are the same up to rounding: every image has its own key, and BatchNorm takes the whole batch. (Only
-    stochastic depth leaves out other blocks under pmap on many devices.)
+    what Dropout and stochastic depth leave out is another choice under pmap on many devices.)
     """
     size, min_scale = config.size or 0, config.min_scale or 0.0
     root = jax.random.key(config.seed)

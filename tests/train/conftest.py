@@ -138,11 +138,11 @@ def screen() -> Console:
 
 @pytest.fixture
 def fit(monkeypatch, tiny_network: Network, tiny_data: Dataset, tiny_config: Config, screen: Console) -> Fit:
-    """`fit(**changes)` runs `tiny_config` with these changes; its picture is an empty file, to save time."""
+    """`fit(data, **changes)` runs `tiny_config` with these changes; its picture is an empty file, to save time."""
     monkeypatch.setattr(loop, "network_of", lambda config, classes: tiny_network)
     monkeypatch.setattr(plots, "curves", lambda rows, path, title: checkpoint.write(path, b""))
 
-    def run(**changes: Any) -> dict[str, Any]:
-        return loop.fit(dataclasses.replace(tiny_config, **changes), tiny_data, screen)
+    def run(data: Dataset = tiny_data, /, **changes: Any) -> dict[str, Any]:
+        return loop.fit(dataclasses.replace(tiny_config, **changes), data, screen)
 
     return run

@@ -55,3 +55,28 @@ def test_a_run_that_is_not_finished_is_refused_with_the_command_that_finishes_it
         compare.groups([tmp_path / "half"])
     with pytest.raises(RunError, match="expected the folders of one or more runs"):
         compare.groups([])
+
+
+def test_a_run_from_before_an_option_has_its_default(tmp_path: Path) -> None:
+    old, new = finished(tmp_path / "old", 0.8), finished(tmp_path / "new", 0.9, freeze="layer1", seed=1)
+    for runs in ([old, new], [new, old]):
+        found = compare.groups(runs)
+        assert {name: len(group) for name, group in found.items()} == {"freeze None": 1, "freeze layer1": 1}
+
+
+def test_a_run_counts_once(tmp_path: Path) -> None:
+    first, same = finished(tmp_path / "a", 0.9), finished(tmp_path / "b", 0.9)
+    for runs in ([first, first], [first, same]):
+        with pytest.raises(RunError, match=r"resnet18: expected another seed in each run, but .* have seed 0"):
+            compare.groups(runs)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished(tmp_path / "a", 0.9)
+    (run / "metrics.jsonl").unlink()
+    assert compare.main([str(run), "--plot", str(tmp_path / "plot.png")]) == 1
+    assert "metrics.jsonl: it cannot be read" in capsys.readouterr().out
+    for text in ("{", "[]", '{"config": 3}'):
+        (run / "summary.json").write_text(text)
+        with pytest.raises(RunError, match=r"summary.json: this is no summary of a run"):
+            compare.groups([run])

@@ -132,6 +132,17 @@ def test_unreadable_images_are_skipped_and_remembered(make_folder, cache: Path) 
         load(str(root), side=6, strict=True, cache_dir=cache)
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError("no room")])
+def test_an_error_that_passes_is_not_remembered(error: Exception, make_folder, cache: Path, monkeypatch) -> None:
+    folder, decode = make_folder(), caching.decode
+    with monkeypatch.context() as patch:
+        patch.setattr(caching, "decode", lambda data, side: (_ for _ in ()).throw(error))
+        with pytest.raises(type(error), match=str(error.args[-1])):
+            load(str(folder), side=4, cache_dir=cache)
+    assert caching.decode is decode
+    assert not load(str(folder), side=4, cache_dir=cache).skipped
+
+
 def test_strict_names_the_first_and_leaves_nothing(make_folder, cache: Path) -> None:
     root = make_folder()
     paths = broken(root)

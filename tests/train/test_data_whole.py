@@ -125,7 +125,7 @@ def test_many_threads_make_it_once(tmp_path: Path) -> None:
 
 
 def test_without_locks_the_first_one_stays(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(whole, "_flock", lambda file: False)
+    monkeypatch.setattr(whole, "flock", lambda file: False)
 
     def make(part: Path) -> None:
         part.mkdir()

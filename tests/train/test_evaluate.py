@@ -36,6 +36,21 @@ def test_scores_are_counted(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(scores.error, np.std(order[:, 0] == labels) / 200**0.5)
 
 
+def test_of_equal_logits_the_first_is_taken() -> None:
+    """As argmax does: a network that says nothing is right one time in ten."""
+    scores = judge(np.zeros((40, 10)), np.arange(40) % 10, [f"c{i}" for i in range(10)])
+    assert (scores.top1, scores.top5) == (0.1, 0.5)
+    assert sum(n for *_, n in scores.taken_for) == 36
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_that_are_not_finite_are_no_answer(bad: float) -> None:
+    found = np.zeros((4, 10))
+    found[1, 3] = bad
+    with pytest.raises(RunError, match="logits are not finite for 1 of 4 pictures: its weights are broken"):
+        judge(found, np.arange(4), [f"c{i}" for i in range(10)])
+
+
 def ready(classes: tuple[str, ...]) -> models.Trained:
     return models.Trained(models.create("lenet5"), {}, {}, weights.Preprocessing(), classes, {})
 

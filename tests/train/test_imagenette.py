@@ -130,6 +130,8 @@ def test_a_near_miss_names_the_flag(main: Main) -> None:
         ("--data digits --drop-path 1", "--drop-path: expected a number from 0 to below 1, got 1.0"),
         ("--data digits --label-smoothing 2", "--label-smoothing: expected a number from 0 to 1, got 2.0"),
         ("--data digits --seed -1", "--seed: expected a whole number from 0 to 2**32 - 1, got -1"),
+        ("--data digits --std 0", "--std: expected finite numbers above 0, got (0.0,)"),
+        ("--data digits --mean nan", "--mean: expected finite numbers, got (nan,)"),
         ("--data digits --batch-size 2000", "--batch-size 2000: there are only 1437 training images"),
         ("--resume", "--resume: expected --out with the folder of the run; there is none in runs/"),
         ("--resume --out nowhere", "--resume: nowhere holds no run (no config.json); start it without --resume"),

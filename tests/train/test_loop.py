@@ -20,7 +20,7 @@ from rich.console import Console
 from jconv import models
 from jconv.models import Network
 from tests.train.conftest import Fit
-from train import checkpoint, loop, plots
+from train import checkpoint, lock, loop, plots
 from train.config import Config
 from train.data import Dataset
 from train.errors import RunError
@@ -83,7 +83,9 @@ def test_what_a_run_writes(fit: Fit, tiny_config: Config, tmp_path: Path, monkey
     names = {"config.json", "metrics.jsonl", "summary.json", "curves.png", "checkpoint.msgpack"}
     assert {p.name for p in out.iterdir()} == names
     assert json.loads((out / "summary.json").read_text()) == summary
-    assert json.loads((out / "config.json").read_text()) == tiny_config.to_json() == summary["config"]
+    config = json.loads((out / "config.json").read_text())
+    assert config.pop("images") == {"train_images": 42, "val_images": 10, "classes": list("abcd")}
+    assert config == tiny_config.to_json() == summary["config"]
     wanted = {"config", "versions", "device", "git", "val_accuracy", "img_per_s", "seconds"}
     assert wanted <= set(summary)
     assert {"python", "jconv", "jax", "flax", "optax", "numpy"} <= set(summary["versions"])
@@ -159,6 +161,36 @@ def test_resume_of_a_finished_run(fit: Fit, tmp_path: Path, screen: Console) -> 
     again = fit(epochs=1, resume=True)
     assert again["val_accuracy"] == summary["val_accuracy"]
     assert (out / "summary.json").exists()
+
+
+def test_resume_with_other_images(fit: Fit, tmp_path: Path, monkeypatch, tiny_data: Dataset) -> None:
+    """Steps, epochs and the schedule would be neither's."""
+    fit(epochs=1)
+    (tmp_path / "run" / "summary.json").unlink()
+    more = dataclasses.replace(tiny_data, train=tiny_data.val)
+    with pytest.raises(RunError, match=r"the data has changed since .*run began: train_images 10, expected 42; bring"):
+        fit(more, epochs=1, resume=True)
+
+
+def test_one_run_at_a_time_in_a_folder(fit: Fit, tmp_path: Path) -> None:
+    busy = r"run: another process is training in it; wait for it, or choose another --out"
+    with lock.sole(tmp_path / "run"), pytest.raises(RunError, match=busy):
+        fit()
+    assert not (tmp_path / "run").exists()
+    fit(epochs=1)
+    with pytest.raises(RunError, match="holds a run already, which began meanwhile"):
+        fit(epochs=1)
+
+
+def test_a_curve_that_was_not_drawn_is_drawn_at_the_end(fit: Fit, tmp_path: Path, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "curves", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            fit(epochs=1)
+    drawn = []
+    monkeypatch.setattr(plots, "curves", lambda rows, path, title: drawn.append((len(rows), path.name)))
+    fit(epochs=1, resume=True)
+    assert drawn == [(6, "curves.png")]
 
 
 def test_resume_without_its_metrics(fit: Fit, tmp_path: Path) -> None:

@@ -32,6 +32,12 @@ def test_cosine(steps: int, warmup: float) -> None:
     np.testing.assert_allclose(momentum, 0.9, rtol=1e-6)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
+def test_without_a_rise_it_begins_at_the_peak(schedule: str) -> None:
+    lr, _ = rates(10, schedule=schedule, warmup=0.0)
+    np.testing.assert_allclose(lr, 0.2 * (1 + np.cos(np.pi * np.arange(11) / 10)), atol=1e-6)
+
+
 @pytest.mark.parametrize(("steps", "warmup"), [(8, 0.25), (40, 0.25), (100, 0.3), (10, 0.5)])
 def test_onecycle(steps: int, warmup: float) -> None:
     lr, momentum = rates(steps, schedule="onecycle", warmup=warmup)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tyro
 from PIL import Image
 
 from jconv import models
@@ -116,3 +118,84 @@ def test_the_command_is_what_differs_from_the_defaults() -> None:
     assert shelve.command(changed).endswith("--data digits --epochs 3 --label-smoothing 0.2 --seed 5")
     assert tomllib.loads(shelve._toml({"a": None, "b": 1}).decode()) == {"b": 1}
     assert json.loads(json.dumps(changed.to_json()))["epochs"] == 3
+
+
+CHANGED: dict[str, Any] = {
+    "model": "resnet50", "stem": "c", "weights": "hf-hub:timm/x y", "freeze": "conv1,bn*", "lr_by_path": "layer1=0.1",
+    "epochs": 7, "size": 96, "batch_size": 16, "lr": 0.3, "schedule": "cosine", "warmup": 0.0, "momentum": 0.8,
+    "weight_decay": 0.0, "label_smoothing": 0.0, "min_scale": 0.5, "flip": False, "crop": 0.9, "mean": (0.1, 0.2, 0.3),
+    "std": (1.0, 2.0, 3.0), "drop_path": 0.0, "seed": 3, "dtype": "bfloat16", "lowering": "lax", "parallel": "pmap",
+    "strict": True, "side": 96,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_the_command_on_a_card_is_the_run(name: str) -> None:
+    """Read as a command line, it is the config again, whatever field was changed."""
+    fields = {f.name for f in dataclasses.fields(Config)}
+    assert fields - {*CHANGED} == {"data", "out", "resume"}
+    config = dataclasses.replace(Config(data="my photos").complete("imagenette"), **{name: CHANGED[name]})
+    program, *arguments = shlex.split(shelve.command(config).removeprefix("python -m "))
+    assert program == "train.imagenette"
+    assert tyro.cli(Config, args=arguments).complete("imagenette") == config
+
+
+def test_options_of_zero_are_on_the_card(tmp_path: Path) -> None:
+    """Without stochastic depth is another network than with the family's own."""
+    run, _ = finished(tmp_path / "a", drop_path=0.0)
+    folder = shelve.shelve(shelve.Options((run,), folder=tmp_path / "shelf"))
+    assert folder.name == "photos_cifar_resnet20"
+    assert models.shelf(folder=tmp_path / "shelf")[folder.name]["options"]["drop_path"] == 0
+
+
+def test_a_network_on_the_shelf_stays_until_another_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = tmp_path / "shelf"
+    options = shelve.Options((finished(tmp_path / "a", 0.9)[0],), "pets", shelf)
+    shelve.shelve(options)
+    before = {path.name: path.read_bytes() for path in (shelf / "pets").iterdir()}
+    other = dataclasses.replace(options, runs=(finished(tmp_path / "b", 0.8, seed=1)[0],))
+    with pytest.raises(
+        RunError, match=r"pets: a network is there; give this one another --name, or --replace that one"
+    ):
+        shelve.shelve(other)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            shelve.shelve(dataclasses.replace(other, replace=True))
+    assert {path.name: path.read_bytes() for path in (shelf / "pets").iterdir()} == before
+    (tmp_path / "b" / "curves.png").rename(tmp_path / "curves.png")
+    with pytest.raises(RunError, match=r"pets: could not be written: .*curves.png"):
+        shelve.shelve(dataclasses.replace(other, replace=True))
+    (tmp_path / "curves.png").rename(tmp_path / "b" / "curves.png")
+    shelve.shelve(dataclasses.replace(other, replace=True))
+    assert models.shelf(folder=shelf)["pets"]["accuracy"] == 80
+    assert [path.name for path in shelf.iterdir()] == ["pets"]
+
+
+def test_names_are_text_and_not_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    shelve.shelve(shelve.Options((finished(tmp_path / "a")[0],), "pets", tmp_path / "shelf"))
+    monkeypatch.setenv("JCONV_SHELF", str(tmp_path / "shelf"))
+    path = tmp_path / "photo[red].png"
+    Image.new("RGB", (20, 20)).save(path)
+    assert predict.main([str(path), "--model", "pets", "--out", str(tmp_path / "[bold]drawn.png")]) == 0
+    shown = capsys.readouterr().out
+    assert "photo[red].png" in shown
+    assert "[bold]drawn.png" in shown
+
+
+def test_a_damaged_picture_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Pillow raises a SyntaxError for a damaged PNG, and its own error for one that is too large."""
+    shelve.shelve(shelve.Options((finished(tmp_path / "a")[0],), "pets", tmp_path / "shelf"))
+    monkeypatch.setenv("JCONV_SHELF", str(tmp_path / "shelf"))
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    damaged = bytearray((tmp_path / "a.png").read_bytes())
+    damaged[damaged.index(b"IDAT") - 5] ^= 0xFF  # the checksum of what is before
+    (tmp_path / "a.png").write_bytes(damaged)
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "large.png")
+    for name in ("a.png", "large.png"):
+        assert predict.main([str(tmp_path / name), "--model", "pets"]) == 1
+        assert f"{name}: expected a picture: " in "".join(capsys.readouterr().err.splitlines())

@@ -115,7 +115,14 @@ def _attempt(data: Path | bytes, side: int) -> Decoded | Exception:
     try:
         return decode(data, side)
     except Exception as error:  # a broken file makes Pillow raise almost anything
+        if passing(error):
+            raise
         return error
+
+
+def passing(error: Exception) -> bool:
+    """Whether an error is the system's and not the picture's: another time it may be read."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
 
 
 def unreadable(path: Path, error: Exception) -> RunError:

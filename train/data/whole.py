@@ -7,16 +7,12 @@ import errno
 import glob
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from train.errors import RunError
-
-if sys.platform != "win32":
-    import fcntl
+from train.lock import flock
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 ELSEWHERE = "Free some room, or put the cache on another disk: JCONV_CACHE=/another/disk"
@@ -82,7 +78,7 @@ def _alone(path: Path) -> Iterator[bool]:
     """Waits until no other process or thread holds the lock file `path`; yields False where there are no locks."""
     while True:
         file = path.open("w")
-        locked = _flock(file)
+        locked = flock(file)
         if not locked or os.fstat(file.fileno()).st_nlink:
             break
         file.close()  # who held it has removed it: lock the file that is there now
@@ -92,13 +88,3 @@ def _alone(path: Path) -> Iterator[bool]:
         if locked:
             path.unlink(missing_ok=True)
         file.close()
-
-
-def _flock(file: IO[str]) -> bool:
-    if sys.platform == "win32":
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError:  # some network file systems have no locks
-        return False
-    return True
