@@ -31,8 +31,8 @@ def to_stablehlo(
 ) -> export.Exported:
     """The network in evaluation, with its weights inside, as a StableHLO program for these platforms.
 
-    Each convolution is lowered for the platform that runs it. With a symbolic batch the CPU takes XLA's own
-    convolutions for all but depthwise and 1×1 ones: without a batch size there is nothing to cut into chunks.
+    Each convolution is lowered for the platform that runs it. With a symbolic batch the CPU takes XLA's own for dense
+    windows that overlap, and for groups im2col of all images at once: without their number there are no chunks.
 
     Args:
         model, params, state: the network and its weights.

@@ -55,6 +55,8 @@ def read(name: str | Path, create: Any, shelf: str | Path | None = None) -> Trai
     if not (folder / CARD).exists():
         known = cards(shelf) if folder_of(shelf).is_dir() else {}
         hint = nearest(str(name), known) if known else f"there is none in {folder_of(shelf)}"
+        if (Path(name) / "checkpoint.msgpack").exists():
+            hint = f"this is the folder of a run, of which `python -m train.shelve {name}` makes one"
         raise ValueError(f"unknown trained model {str(name)!r}: expected a folder with {CARD}, or a name; {hint}")
     card = _card(folder / CARD)
     if missing := [key for key in NEEDED if key not in card]:

@@ -199,3 +199,11 @@ def test_a_damaged_picture_is_no_traceback(tmp_path: Path, monkeypatch: pytest.M
     for name in ("a.png", "large.png"):
         assert predict.main([str(tmp_path / name), "--model", "pets"]) == 1
         assert f"{name}: expected a picture: " in "".join(capsys.readouterr().err.splitlines())
+
+
+def test_a_run_is_not_yet_a_network(tmp_path: Path) -> None:
+    run, _ = finished(tmp_path / "a")
+    with pytest.raises(
+        ValueError, match=r"this is the folder of a run, of which `python -m train.shelve .*` makes one"
+    ):
+        models.load(run)
