@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         Console(stderr=True, markup=False).print(f"error: {error}", style="bold red")
         return 1
     size = sum(p.stat().st_size for p in folder.iterdir())
-    Console(markup=False).print(
+    Console(markup=False, highlight=False, soft_wrap=True).print(
         f"{folder}: {size / 2**20:.2f} MiB; use it with jconv.models.load({str(folder.name)!r})"
     )
     return 0
