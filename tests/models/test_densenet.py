@@ -66,7 +66,7 @@ def test_old_checkpoints_load(key: jax.Array) -> None:
 
 
 def test_no_blocks() -> None:
-    with pytest.raises(ValueError, match=r"layers: expected whole numbers, above 0, got \(\)"):
+    with pytest.raises(ValueError, match=r"layers: expected several in a tuple, got \(\)"):
         densenet(layers=())
 
 
