@@ -62,6 +62,7 @@ def below(layer: Layer) -> list[Layer]:
     return [child for _, child in layer.walk()] if isinstance(layer, Composite) else []
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 10), reason="JAX's own matmul has no gradient of a split batch there")
 @each
 def test_a_batch_may_be_split_along_an_explicit_axis(name: str) -> None:
     """A train step's gradients trace where the mesh's axes are part of the types."""
