@@ -196,6 +196,7 @@ def test_a_damaged_picture_is_no_traceback(tmp_path: Path, monkeypatch: pytest.M
     damaged[damaged.index(b"IDAT") - 5] ^= 0xFF  # the checksum of what is before
     (tmp_path / "a.png").write_bytes(damaged)
     Image.new("1", (20_000, 20_000)).save(tmp_path / "large.png")
+    monkeypatch.chdir(tmp_path)  # where it would draw
     for name in ("a.png", "large.png"):
         assert predict.main([str(tmp_path / name), "--model", "pets"]) == 1
         assert f"{name}: expected a picture: " in "".join(capsys.readouterr().err.splitlines())
