@@ -106,7 +106,7 @@ def logits(
                 return trained.preprocessing(image)
         except Exception as error:
             if passing(error):
-                raise
+                raise RunError(f"{picture.name}: it could not be read: {error}") from error
             return f"{picture.name}: {error}"
 
     with ThreadPoolExecutor() as pool:

@@ -108,6 +108,8 @@ def _whole(folder: Path) -> Iterator[Path]:
     """A folder to write in, which takes this one's place when all is written. RunError if that fails; it stays then."""
     part, old = (folder.with_name(f".{folder.name}.{word}") for word in ("part", "old"))
     try:
+        if old.exists() and not folder.exists():  # stopped while it changed places
+            old.replace(folder)
         for left in (part, old):
             shutil.rmtree(left, ignore_errors=True)
         part.mkdir(parents=True)

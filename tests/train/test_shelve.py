@@ -171,6 +171,12 @@ def test_a_network_on_the_shelf_stays_until_another_is_whole(tmp_path: Path, mon
     with pytest.raises(RunError, match=r"pets: could not be written: .*curves.png"):
         shelve.shelve(dataclasses.replace(other, replace=True))
     (tmp_path / "curves.png").rename(tmp_path / "b" / "curves.png")
+    (shelf / "pets").rename(shelf / ".pets.old")  # as a process leaves it that stops while they change places
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            shelve.shelve(dataclasses.replace(other, replace=True))
+    assert {path.name: path.read_bytes() for path in (shelf / "pets").iterdir()} == before
     shelve.shelve(dataclasses.replace(other, replace=True))
     assert models.shelf(folder=shelf)["pets"]["accuracy"] == 80
     assert [path.name for path in shelf.iterdir()] == ["pets"]

@@ -116,7 +116,7 @@ def _attempt(data: Path | bytes, side: int) -> Decoded | Exception:
         return decode(data, side)
     except Exception as error:  # a broken file makes Pillow raise almost anything
         if passing(error):
-            raise
+            raise RunError(f"Cannot read {data if isinstance(data, Path) else 'an image'}: {error}.") from error
         return error
 
 
