@@ -118,9 +118,11 @@ def _input(x: jax.Array | jax.ShapeDtypeStruct, batch: str | None) -> jax.ShapeD
 # A network in the operations that the converter has, each in a form that it takes
 
 
-def _conv(first: jax.Array, second: jax.Array, *, slot: str, form: Form, lowering: str) -> jax.Array:
+def _conv(
+    first: jax.Array, second: jax.Array, *, slot: str, form: Form, lowering: str, precision: str | None
+) -> jax.Array:
     """The one convolution that the converter knows is lax's."""
-    del lowering
+    del lowering, precision
     return getattr(LOWERINGS["lax"], slot)(first, second, form)
 
 
