@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY
 from functools import partial
@@ -191,8 +192,8 @@ class Dropout(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"rate: expected a probability in [0, 1), got {self.rate}")
+        if not isinstance(self.rate, numbers.Real) or not 0 <= self.rate < 1:
+            raise ValueError(f"rate: expected a probability in [0, 1), got {self.rate!r}")
 
     def mask_shape(self, x: jax.Array) -> tuple[int, ...]:
         """The shape of what is drawn; it broadcasts to x's."""

@@ -41,6 +41,7 @@ from jconv.layers import (
         ),
         (lambda: Activation("rleu"), r"unknown activation 'rleu'; did you mean 'relu'"),
         (lambda: Dropout(1.0), r"rate: expected a probability in \[0, 1\), got 1.0"),
+        (lambda: Dropout(cast(float, "0.5")), r"rate: expected a probability in \[0, 1\), got '0.5'"),
         (lambda: DropPath(-0.1), r"rate: expected a probability in \[0, 1\), got -0.1"),
         (lambda: BatchNorm(momentum=5.0), r"momentum: expected a part of the way, 0 to 1, got 5.0"),
         (lambda: BatchNorm(eps=-1e-5), r"eps: expected 0 or more, got -1e-05"),
