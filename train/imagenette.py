@@ -112,9 +112,13 @@ def fresh(config: Config) -> Path:
     """A folder for a run without one, by date, time and model: made at once, so that no other run has it."""
     out = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.model}"
     for name in (out.name, *(f"{out.name}-{i}" for i in range(2, 1000))):
-        with contextlib.suppress(FileExistsError):
+        try:
             out.with_name(name).mkdir(parents=True)
-            return out.with_name(name)
+        except OSError as error:
+            if out.with_name(name).is_dir():
+                continue
+            raise RunError(f"{out}: could not be made: {error.strerror}; name a folder with --out") from error
+        return out.with_name(name)
     raise RunError(f"{out}: 999 runs began in this second; name a folder with --out")
 
 

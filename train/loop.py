@@ -51,7 +51,7 @@ def network_of(config: Config, classes: int) -> Network:
 def fit(config: Config, data: Dataset, console: Console) -> dict[str, Any]:
     """Train as the config says, or go on where its run stopped; return the summary that is written to its folder."""
     if config.out is None:
-        raise ValueError("config: expected a complete one; see Config.complete; and out, a folder")
+        raise ValueError("config: expected a complete one; see Config.complete")
     with lock.sole(config.out):
         return _fit(config, config.out, data, console)
 

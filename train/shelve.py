@@ -59,6 +59,7 @@ def shelve(options: Options) -> Path:
     summary = runs[0][1]
     config = Config.of_json(summary["config"])
     folder = options.folder / (options.name or f"{re.sub(r'[^a-z0-9]+', '_', summary['data'].lower())}_{config.model}")
+    _back(folder)
     if folder.exists() and not options.replace:
         raise RunError(f"{folder}: a network is there; give this one another --name, or --replace that one")
     network = network_of(config, len(summary["classes"]))
@@ -108,10 +109,7 @@ def _whole(folder: Path) -> Iterator[Path]:
     """A folder to write in, which takes this one's place when all is written. RunError if that fails; it stays then."""
     part, old = (folder.with_name(f".{folder.name}.{word}") for word in ("part", "old"))
     try:
-        if old.exists() and not folder.exists():  # stopped while it changed places
-            old.replace(folder)
-        for left in (part, old):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         yield part
         if folder.exists():
@@ -120,8 +118,16 @@ def _whole(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise RunError(f"{folder}: could not be written: {error}") from error
     finally:
+        _back(folder)
         for left in (part, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _back(folder: Path) -> None:
+    """Puts back what was on the shelf, where a swap stopped halfway."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.replace(folder)
 
 
 def command(config: Config) -> str:

@@ -146,7 +146,7 @@ class Composite(Layer):
             self[path]
         run = _Apply(self, "", params, state, _Pass(train, key, dict.fromkeys(at)))
         self.wire(run, x)
-        return run.all.taken, run.state
+        return run.shared.taken, run.state
 
     # The tree
 
@@ -290,28 +290,28 @@ class _Pass:
 class _Apply(_Wiring):
     """A composite at work: gives each child its part of params and state, and gathers the new state."""
 
-    def __init__(self, layer: Composite, prefix: str, params: Params, state: State, whole: _Pass):
+    def __init__(self, layer: Composite, prefix: str, params: Params, state: State, shared: _Pass):
         super().__init__(layer, prefix)
-        self.params, self.state, self.all = params, dict(state), whole
+        self.params, self.state, self.shared = params, dict(state), shared
 
     def __call__(self, name: str, x: jax.Array) -> jax.Array:
         layer, part, path = self.find(name)
         params = self.params.get(part, {}) if part else self.params
         state = self.state.get(part, {}) if part else self.state
         if isinstance(layer, Composite):
-            run = _Apply(layer, path, params, state, self.all)
+            run = _Apply(layer, path, params, state, self.shared)
             with jax.named_scope(part) if part else contextlib.nullcontext():
                 y, state = layer.wire(run, x), run.state
         else:
-            key = self.all.key_for(path) if layer.stochastic and self.all.train else None
+            key = self.shared.key_for(path) if layer.stochastic and self.shared.train else None
             with _where(path, layer), jax.named_scope(part or type(layer).__name__):
-                y, state = layer.apply(params, state, x, train=self.all.train, key=key)
+                y, state = layer.apply(params, state, x, train=self.shared.train, key=key)
         if not part:
             self.state.update(state)
         elif state:
             self.state[part] = state
-        if part and path in self.all.taken:
-            self.all.taken[path] = y
+        if part and path in self.shared.taken:
+            self.shared.taken[path] = y
         return y
 
 
@@ -329,13 +329,13 @@ def _changed(layer: Layer, options: Mapping[str, Any]) -> Layer:
     """A layer with other fields, also one that is not made from its fields, as a `Sequential`."""
     if getattr(type(layer), "__dataclass_params__").init:  # noqa: B009
         return dataclasses.replace(layer, **options)
-    known = {f.name for f in dataclasses.fields(layer)}
+    known = {f.name for f in dataclasses.fields(layer)} - {"layers"}  # its children have `replace`
     for name in options:
         if name not in known:
             raise TypeError(f"{type(layer).__name__} has no field {name!r}; {nearest(name, known)}")
     new = copy.copy(layer)
     for name, value in options.items():
-        object.__setattr__(new, name, value)
+        object.__setattr__(new, name, _tuple(value))
     return new
 
 

@@ -98,12 +98,12 @@ def _block(sampler: Callable, key: jax.Array, i: int | jax.Array) -> jax.Array:
 def _draw(sampler: Callable, key: jax.Array, shape: tuple[int, ...], scale: float) -> jax.Array:
     size = math.prod(shape)
     count = -(-size // BLOCK)
-    blocks = [] if isinstance(key, Tracer) else [_block(sampler, key, i) for i in range(count)]
-    if isinstance(key, Tracer) or any(isinstance(block, Tracer) for block in blocks[:1]):  # a known key in a program
+    first = key if isinstance(key, Tracer) or not count else _block(sampler, key, 0)
+    if isinstance(first, Tracer):  # of a key that is not known, or of a known one within a program
         drawn = lax.map(partial(_block, sampler, key), jnp.arange(count)).reshape(-1)
         return drawn[:size].reshape(shape) * np.float32(scale)
     drawn = _empty(size)
-    for i, block in enumerate(blocks):
+    for i, block in enumerate([first, *(_block(sampler, key, i) for i in range(1, count))][:count]):
         part = drawn[i * BLOCK : (i + 1) * BLOCK]
         np.multiply(np.asarray(block)[: part.size], np.float32(scale), out=part)
     return jax.device_put(drawn.reshape(shape))

@@ -41,8 +41,8 @@ def conv_transpose(
         stride: output elements from one window to the next.
         padding: elements cut off the output's borders: an int, one for each axis, pairs (lo, hi), None for
             `dilation (k - 1) // 2`, "VALID" for none, or "SAME" for `stride` times x's size.
-        output_padding: elements added at the output's end, fewer than the stride or than the dilation. Fewer than the
-            stride, they say which of the sizes that `conv` maps to x's is meant.
+        output_padding: elements added at the output's end, fewer than the stride or than the dilation, none with
+            "SAME". Fewer than the stride, they say which of the sizes that `conv` maps to x's is meant.
         dilation: output elements from one tap to the next.
         groups: C and features are split into this many groups, each convolved on its own.
         lowering: as in `jconv.conv`.

@@ -240,9 +240,8 @@ def _counts(sizes: Sequence[int], window: tuple[Axis, ...], include_pad: bool) -
 
 def _check_taps(sizes: Sequence[int], window: tuple[Axis, ...]) -> None:
     for i, (n, a) in enumerate(zip(sizes, window, strict=True)):
-        inside = not isinstance(n, int) or max(a.lo, a.hi, a.over) <= 0  # a size without a number cannot be told
-        taps = [] if inside else a.taps(n)
-        if 0 in taps:
+        padded = isinstance(n, int) and max(a.lo, a.hi, a.over) > 0  # of a size without a number it cannot be told
+        if padded and 0 in (taps := a.taps(n)):
             raise ValueError(
                 f"padding: window {taps.index(0)} of spatial axis {i} (kernel {a.kernel}, stride {a.stride}, dilation "
                 f"{a.dilation}, input {n}) lies in the padding ({a.lo}, {a.hi}) alone; pad by less than the kernel"

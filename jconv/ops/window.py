@@ -165,7 +165,7 @@ def transposed_axes(
             that it is zeros.
 
     Raises:
-        ValueError: as in `axes`; an output_padding that is less than neither.
+        ValueError: as in `axes`; an output_padding that is less than neither, or not 0 with "SAME".
     """
     rank = len(sizes)
     k = per_axis("kernel", kernel, rank, least=1)

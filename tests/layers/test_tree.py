@@ -440,6 +440,9 @@ def test_update_of_a_layer_that_is_not_made_from_its_fields() -> None:
     net = Sequential(a=Parallel(Conv(3, 1), Conv(3, 1)), b=Parallel(Conv(3, 1)))
     summed = net.update(Parallel, match=["a"], combine=add)
     assert summed == net.replace("a", Parallel(Conv(3, 1), Conv(3, 1), combine=add))
+    assert hash(summed) != hash(net)
+    with pytest.raises(TypeError, match="has no field 'layers'"):
+        net.update(Sequential, layers=[Conv(3, 1)])
     with pytest.raises(TypeError, match="Parallel has no field 'combined'; did you mean 'combine'"):
         net.update(Parallel, combined=add)
 

@@ -22,6 +22,7 @@ from jconv.models import Network
 from train import imagenette, loop
 from train.config import Config, flag
 from train.data.types import Dataset
+from train.errors import RunError
 
 ROOT = Path(train.__file__).parents[1]
 
@@ -149,6 +150,17 @@ def test_mistakes(main: Main, line: str, text: str, tmp_path: Path) -> None:
 def test_a_wrong_name_is_told_before_the_data_are_read(main: Main, monkeypatch) -> None:
     monkeypatch.setattr("train.data.load", lambda *args, **options: pytest.fail("read"))
     assert main("--stem d")[2].startswith("error: --stem d: ")
+
+
+def test_runs_that_begin_together_have_folders_of_their_own(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda _: "now")
+    config = Config(model="m")
+    assert [imagenette.fresh(config).name for _ in range(3)] == ["now-m", "now-m-2", "now-m-3"]
+    monkeypatch.chdir(tmp_path / "runs" / "now-m")
+    Path("runs").write_text("a file")
+    with pytest.raises(RunError, match=r"runs/now-m: could not be made: .*; name a folder with --out"):
+        imagenette.fresh(config)
 
 
 def test_missing_package_names_the_extra(main: Main, monkeypatch) -> None:

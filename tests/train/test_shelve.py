@@ -171,6 +171,21 @@ def test_a_network_on_the_shelf_stays_until_another_is_whole(tmp_path: Path, mon
     with pytest.raises(RunError, match=r"pets: could not be written: .*curves.png"):
         shelve.shelve(dataclasses.replace(other, replace=True))
     (tmp_path / "curves.png").rename(tmp_path / "b" / "curves.png")
+    with monkeypatch.context() as patch:
+        move = Path.replace
+
+        def fails(path: Path, to: Path) -> Path:
+            if path.name == ".pets.part":
+                raise OSError(5, "Input/output error")
+            return move(path, to)
+
+        patch.setattr(Path, "replace", fails)
+        with pytest.raises(RunError, match=r"pets: could not be written: .*Input/output error"):
+            shelve.shelve(dataclasses.replace(other, replace=True))
+    assert {path.name: path.read_bytes() for path in (shelf / "pets").iterdir()} == before
+    (shelf / "pets").rename(shelf / ".pets.old")
+    with pytest.raises(RunError, match=r"pets: a network is there"):
+        shelve.shelve(other)
     (shelf / "pets").rename(shelf / ".pets.old")  # as a process leaves it that stops while they change places
     with monkeypatch.context() as patch:
         patch.setattr("shutil.copyfile", interrupted)

@@ -121,7 +121,7 @@ def _attempt(data: Path | bytes, side: int) -> Decoded | Exception:
 
 
 def passing(error: Exception) -> bool:
-    """Whether an error is the system's and not the picture's: another time it may be read."""
+    """Whether an error is the system's, which says nothing of the picture: no such file, no memory, no permission."""
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
 
 
