@@ -150,7 +150,8 @@ def _batched(
         out = _solve(slot, form, lowering, precision, given)
         return out.reshape(*images.shape[:2], *out.shape[1:]), 0
     if not isinstance(size, int) or size == 0:  # no number of groups
-        return jax.vmap(functools.partial(getattr(LOWERINGS["lax"], slot), form=form), axes)(*operands), 0
+        with jax.default_matmul_precision(precision):  # pyright: ignore[reportArgumentType]
+            return jax.vmap(functools.partial(getattr(LOWERINGS["lax"], slot), form=form), axes)(*operands), 0
     for name, a in given.items():
         many = jnp.moveaxis(a, mapped[name], -2) if name in mapped else jnp.repeat(a[..., None, :], size, axis=-2)
         given[name] = many.reshape(*many.shape[:-2], math.prod(many.shape[-2:]))
