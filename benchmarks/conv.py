@@ -4,6 +4,7 @@ python -m benchmarks.conv                  # conv.json, and of it the table conv
 python -m benchmarks.conv --match ResNeXt  # some of the convolutions; what is known of the others stays
 python -m benchmarks.conv --missing        # those that conv.json does not have: go on after a run that was stopped
 python -m benchmarks.conv --tune           # each lowering for each slot: jconv/ops/cpu.json, which `auto` chooses from
+python -m benchmarks.conv --tune --beside  # the same, beside the times of other machines that it has
 """
 
 import argparse
@@ -60,8 +61,11 @@ def arrays_of(s: Shape, dtype: str = "float32") -> dict[str, jax.Array]:
     return {slot: jax.device_put(rng.standard_normal(shape, np.float32)).astype(dtype) for slot, shape in made}
 
 
-def tune(match: str) -> None:
-    """Measure every candidate for every slot of the dense shapes with this in their names, and write the table."""
+def tune(match: str, beside: bool) -> None:
+    """Measure every candidate for every slot of the dense shapes with this in their names, and write the table.
+
+    A row has a time for each machine that it was measured on, this one or, `beside` them, this one last.
+    """
     known = {row["shape"]: row for row in json.loads(TABLE.read_text())["rows"]}
     rows = []
     for s in SHAPES:
@@ -72,7 +76,8 @@ def tune(match: str) -> None:
             rows += [known[str(s)]] if str(s) in known else []
             continue
         arrays = arrays_of(s)
-        row: dict[str, Any] = {"shape": str(s)}
+        before = known.get(str(s), {}) if beside else {}
+        row: dict[str, Any] = {"shape": str(s), "machines": [*before.get("machines", ()), machine()]}
         row["of"] = {
             "sizes": form.sizes, "window": form.window, "groups": form.groups,
             "batch": s.batch, "channels": s.channels, "features": s.features,
@@ -83,12 +88,14 @@ def tune(match: str) -> None:
             names = [n for n in names if (slot, n) != ("kernel", "kn2row")]  # which is chunked's
             runs = [partial(jax.jit(partial(solve, slot, form, n)), **given) for n in names]
             found = times(*runs, repeats=9, budget=1.0)
-            row[slot] = {n: float(f"{1e3 * t:.3g}") for n, t in zip(names, found, strict=True)}
+            took = {n: float(f"{1e3 * t:.3g}") for n, t in zip(names, found, strict=True)}
+            others = before.get(slot) or dict.fromkeys(took, ())
+            row[slot] = {n: [*others[n], ms] for n, ms in took.items() if n in others}
         rows.append(row)
         print(s, *(f"{slot}: {row[slot]}" for slot in ("y", "x", "kernel")), sep=" | ", file=sys.stderr, flush=True)
     lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
-    about = json.dumps(f"python -m benchmarks.conv --tune; milliseconds, float32; {machine()}", ensure_ascii=False)
-    TABLE.write_text(f'{{"about": {about},\n"rows": [\n{lines}\n]}}\n')
+    about = "python -m benchmarks.conv --tune; milliseconds on each machine, float32"
+    write(TABLE, f'{{"about": "{about}",\n"rows": [\n{lines}\n]}}\n'.encode())
 
 
 @dataclasses.dataclass
@@ -202,10 +209,13 @@ def main() -> None:
     parser.add_argument(
         "--tune", action="store_true", help="write the table that auto chooses from; the rest of it stays"
     )
+    parser.add_argument("--beside", action="store_true", help="with --tune: keep the times of other machines too")
     parser.add_argument("--missing", action="store_true", help="go on: only those that conv.json does not have")
     options = parser.parse_args()
     if options.tune:
-        return tune(options.match)
+        return tune(options.match, options.beside)
+    if options.beside:
+        parser.error("--beside is for --tune: it keeps the times of other machines in its table")
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() and options.dtype == "float32" else {}
     found = {}
     for s in SHAPES:

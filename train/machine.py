@@ -12,7 +12,7 @@ __all__ = ["device", "revision", "versions"]
 
 
 def device() -> str:
-    """The accelerators, or how many cores of which processor: "2 cores of AMD EPYC"."""
+    """The accelerators, or how many cores of which processor: "2 cores of AMD EPYC (family 26, model 2)"."""
     devices = jax.local_devices()
     if devices[0].platform != "cpu":
         return f"{len(devices)} x {devices[0].device_kind}"
@@ -23,8 +23,10 @@ def device() -> str:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return model or platform.processor() or platform.machine()
+    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    name = found.get("model name") or platform.processor() or platform.machine()
+    ids = [f"{what} {found[key]}" for what, key in (("family", "cpu family"), ("model", "model")) if key in found]
+    return f"{name} ({', '.join(ids)})" if ids else name  # virtual machines tell little by name
 
 
 def versions() -> dict[str, str | None]:

@@ -1,8 +1,8 @@
 """A depthwise convolution as shifted products: no patches and no matmul, a sum over taps of one shift times one number.
 
 For convolutions with one channel a group. The forward pass and the input gradient are one fused loop each; the kernel
-gradient is one reduction with an accumulator for each tap, over the columns of each image on their own: XLA splits what
-it does not reduce among threads.
+gradient is one reduction with an accumulator for each tap, over each image on its own: XLA splits what it does not reduce
+among threads.
 """
 
 import operator
@@ -19,6 +19,10 @@ from jconv.ops.lowerings.form import Form, Lowering
 from jconv.ops.lowerings.taps import Comb
 
 __all__ = ["LOWERING"]
+
+FEW = 9
+"""Taps whose sums over a row are worth being written before they are added up. Of more of them, those would be larger
+than x by far."""
 
 
 def forward(x: jax.Array, kernel: jax.Array, form: Form) -> jax.Array:
@@ -58,12 +62,12 @@ def kernel_gradient(x: jax.Array, y: jax.Array, form: Form) -> jax.Array:
     wide = np.promote_types(x.dtype, np.float32)
     x, dy = _repeat(x, y.shape[-1] // x.shape[-1]).astype(wide), y.astype(wide)
     products = [read * dy for read in taps.slices(x, combs, 1)]
-    columns = range(1, max(x.ndim - 2, 2))
+    reduced = range(x.ndim - 2 if form.taps <= FEW else 1, x.ndim - 1)  # each row, or each image
 
     def add(a: list[jax.Array], b: list[jax.Array]) -> list[jax.Array]:
         return list(map(operator.add, a, b))
 
-    sums = lax.reduce(products, [np.zeros((), wide)] * len(products), add, columns)
+    sums = lax.reduce(products, [np.zeros((), wide)] * len(products), add, reduced)
     kernel = jnp.stack([s.sum(range(s.ndim - 1)) for s in sums])
     return kernel.reshape((*form.shape("kernel", x.shape, y.shape)[:-2], 1, -1)).astype(y.dtype)
 
