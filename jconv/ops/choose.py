@@ -26,11 +26,11 @@ FAVOUR = {"lax": 1 / 1.1, "winograd": 1.1}
 filter of Winograd's reads a kernel made larger and takes a second to compile, so it must save more, and `LEAST`."""
 LEAST = {"winograd": 1.0}  # ms
 DEPTHWISE = {"y": 1.6, "x": 1.6, "kernel": 0.8}
-OTHERS = {"y": 16.0, "x": 12.0, "kernel": 12.0}
-LARGE = {"y": 10.0, "x": 8.0, "kernel": 8.0}
+OTHERS = dict.fromkeys(("y", "x", "kernel"), 16.0)
+LARGE = dict.fromkeys(("y", "x", "kernel"), 10.0)
 """From how many multiply-adds in the window for an operation of its Fourier transform the latter is faster, by slot.
 The matmuls of a dense convolution are fast, the sums of shifts of a depthwise one are not, least of all over positions;
-two gradients share a transform. For a window of more than `MANY` taps there is only XLA's own besides, whose input
+all of them or none, for they share transforms. For a window of more than `MANY` taps there is only XLA's own besides, whose input
 gradient also multiplies by the zeros between strides. `python -m benchmarks.conv --match large` measures around these
 numbers."""
 ROOM = 1 << 30  # bytes that transforms may take
