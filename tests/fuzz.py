@@ -2,9 +2,10 @@
 
 python -m tests.fuzz --configurations 100000 --jobs 2
 
-Value and both gradients of each, by every lowering that takes it, in chunks of random size: padded by pairs or by name,
-turned round, or by way of the transposed convolution. XLA would compile for most
-of the time, so StableHLO's reference interpreter runs the programs: another judge than the compiler, and an exact one.
+Value and both gradients of each, by every lowering that takes it (after a change to one, by `--lowering NAME` alone),
+in chunks of random size: padded by pairs or by name, turned round, or by way of the transposed convolution. XLA would
+compile for most of the time, so StableHLO's reference interpreter runs the programs: another judge than the compiler,
+and an exact one.
 It has no complex numbers, and aborts on some of the convolutions that JAX makes of the gradients of a transposed one:
 the Fourier transforms and those are compiled, without optimisation.
 Seeds are independent: with `--jobs`, processes share them out; a failure names the seed that shows it again.
@@ -33,7 +34,7 @@ from jaxlib.mlir.dialects import stablehlo
 from rich.progress import track
 
 from jconv import explain
-from jconv.ops.lowerings import chunks
+from jconv.ops.lowerings import LOWERINGS, chunks
 from tests.catalogue import fast_jit
 from tests.ops.test_conv import (
     CLOSE,
@@ -50,13 +51,14 @@ from tests.oracles import Case, random_case, varied
 EACH = 100  # configurations for one seed
 
 
-def results(case: Case, numbers: Numbers) -> dict[str, Numbers]:
-    """Value and both gradients by every lowering."""
+def results(case: Case, numbers: Numbers, only: str) -> dict[str, Numbers]:
+    """Value and both gradients by every lowering, or by this one if it takes the case."""
     arrays: list[Any] = [a.astype(np.float32) for a in numbers]
     found: dict[str, Numbers] = {}
     chosen = [choice.lowering for choice in explain(*arrays[:2], **options(case), platform="cpu")]
     beyond = {"fft", *(["auto"] if "fft" in chosen else []), *(["lax"] if case.transposed else [])}
-    for run, names in ((interpreted, {*lowerings(case)} - beyond), (compiled, {*lowerings(case)} & beyond)):
+    wanted = {name for name in lowerings(case) if only in ("", name)}
+    for run, names in ((interpreted, wanted - beyond), (compiled, wanted & beyond)):
         if names:
             flat = run(partial(program, [*names], case), arrays)
             found |= dict(zip(names, zip(flat[::3], flat[1::3], flat[2::3], strict=True), strict=True))
@@ -80,15 +82,15 @@ def compiled(f: Callable, arrays: list[Any]) -> list[np.ndarray]:
     return [np.asarray(a) for a in fast_jit(f)(*arrays)]
 
 
-def run(seed: int) -> Counter[str]:
-    """The configurations of one seed: how many times each lowering was right."""
+def run(seed: int, only: str = "") -> Counter[str]:
+    """The configurations of one seed: how many times each lowering, or this one, was right."""
     rng = np.random.default_rng([seed, EACH])
     counted: Counter[str] = Counter()
     for _ in range(EACH):
         size, case = int(10 ** rng.uniform(2, 5)), varied(rng, random_case(rng))
         numbers = random_numbers(rng, case)
         with mock.patch.object(chunks, "CHUNK", size):
-            found = results(case, numbers)
+            found = results(case, numbers, only)
         try:
             compare(case, found, expected(case, numbers), **CLOSE)
         except AssertionError as error:
@@ -115,6 +117,7 @@ def main() -> None:
     parser.add_argument("--configurations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=100, help=f"the first; each is of {EACH} configurations")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--lowering", choices=("auto", *LOWERINGS), default="", help="by this one alone")
     parser.add_argument("--record", type=Path, default=Path(os.devnull), help="seeds that were right, to go on from")
     o = parser.parse_args()
     seeds = range(o.seed, o.seed - (-o.configurations // EACH))
@@ -124,7 +127,7 @@ def main() -> None:
     pool = ProcessPoolExecutor(o.jobs, spawn, initializer=gc.disable)
     with ExitStack() as after, o.record.open("a") as record:
         after.callback(pool.shutdown, cancel_futures=True)
-        running = {pool.submit(run, seed): seed for seed in seeds if seed not in right}
+        running = {pool.submit(run, seed, o.lowering): seed for seed in seeds if seed not in right}
         for task in track(as_completed(running), total=len(running)):
             right[running[task]] = task.result()
             print(json.dumps({"seed": running[task], "right": task.result()}), file=record, flush=True)

@@ -3,9 +3,9 @@
 The rule, on a CPU: windows that do not overlap, above all 1×1, are a matmul; a window of many more multiply-adds than
 its Fourier transform has operations is that; one channel a group is a sum of shifts; groups are im2col in chunks; and a
 dense convolution takes what was fastest for the most similar one that was measured, for each of y, x and kernel on its
-own. A program may run on another machine than the one that lowers it, so the table has the times of several, and what is
-taken is the fastest on average of those that are slower than XLA's own on none. Elsewhere XLA's own convolution is the
-vendor's library. `python -m benchmarks.conv --tune` measures the table.
+own. A program may run on another machine than lowers it, so the table has the times of several, and what is taken is the
+fastest on average of those that are slower than XLA's own on none. Elsewhere XLA's own convolution is the vendor's
+library. `python -m benchmarks.conv --tune` measures the table.
 """
 
 import functools
@@ -29,10 +29,10 @@ DEPTHWISE = {"y": 1.6, "x": 1.6, "kernel": 0.8}
 OTHERS = dict.fromkeys(("y", "x", "kernel"), 16.0)
 LARGE = dict.fromkeys(("y", "x", "kernel"), 10.0)
 """From how many multiply-adds in the window for an operation of its Fourier transform the latter is faster, by slot.
-The matmuls of a dense convolution are fast, the sums of shifts of a depthwise one are not, least of all over positions;
-all of them or none, for they share transforms. For a window of more than `MANY` taps there is only XLA's own besides, whose input
-gradient also multiplies by the zeros between strides. `python -m benchmarks.conv --match large` measures around these
-numbers."""
+The matmuls of a dense convolution are fast, and its slots share transforms, so all of them are one or none is; the sums
+of shifts of a depthwise one are not, least of all over positions. For a window of more than `MANY` taps there is only
+XLA's own besides, whose input gradient also multiplies by the zeros between strides. `python -m benchmarks.conv --match
+large` measures around these numbers."""
 ROOM = 1 << 30  # bytes that transforms may take
 MANY = 121
 """Taps that a lowering with a step for each may have: of some hundreds it takes minutes to compile, and of more than
@@ -86,8 +86,8 @@ def choose(platform: str, slot: str, form: Form, batch: int, channels: int, feat
     best = min(safe, key=lambda name: times[name] * FAVOUR.get(name, 1) + LEAST.get(name, 0))
     table = ", ".join(f"{name} {ms:.3g} ms" for name, ms in sorted(times.items(), key=lambda pair: pair[1]))
     faster = min(times, key=lambda name: times[name])
-    why = f"; {faster} {'saves too little for its larger program' if faster in safe else 'is not faster on every machine'}"
-    why = "" if faster == best else why
+    reason = "saves too little for its larger program" if faster in safe else "is not faster on every machine"
+    why = "" if faster == best else f"; {faster} {reason}"
     return Choice(best, f"measured on {near['shape']}: {table}{why}")
 
 
