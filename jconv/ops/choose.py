@@ -3,8 +3,8 @@
 The rule, on a CPU: windows that do not overlap, above all 1×1, are a matmul; a window of many more multiply-adds than
 its Fourier transform has operations is that; one channel a group is a sum of shifts; groups are im2col in chunks; and a
 dense convolution takes what was fastest for the most similar one that was measured, for each of y, x and kernel on its
-own. A program may run on another machine than lowers it, so the table has the times of several, and what is taken is the
-fastest on average of those that are slower than XLA's own on none. Elsewhere XLA's own convolution is the vendor's
+own. A program may run on another machine than lowers it, so the table has the times of several, and what is taken is
+the fastest on average of those that are slower than XLA's own on none. Elsewhere XLA's own convolution is the vendor's
 library. `python -m benchmarks.conv --tune` measures the table.
 """
 
@@ -26,8 +26,8 @@ FAVOUR = {"lax": 1 / 1.1, "winograd": 1.1}
 filter of Winograd's reads a kernel made larger and takes a second to compile, so it must save more, and `LEAST`."""
 LEAST = {"winograd": 1.0}  # ms
 DEPTHWISE = {"y": 1.6, "x": 1.6, "kernel": 0.8}
-OTHERS = dict.fromkeys(("y", "x", "kernel"), 16.0)
-LARGE = dict.fromkeys(("y", "x", "kernel"), 10.0)
+OTHERS = 16.0
+LARGE = 10.0
 """From how many multiply-adds in the window for an operation of its Fourier transform the latter is faster, by slot.
 The matmuls of a dense convolution are fast, and its slots share transforms, so all of them are one or none is; the sums
 of shifts of a depthwise one are not, least of all over positions. For a window of more than `MANY` taps there is only
@@ -68,7 +68,7 @@ def choose(platform: str, slot: str, form: Form, batch: int, channels: int, feat
     depthwise = form.groups == channels and (channels > 1 or features == 1)  # one channel to many is a dense stem
     gain = _fourier(form, batch, channels, features)
     zeros = math.prod(a.stride for a in form.window) if slot == "x" and form.taps > MANY else 1
-    if zeros * gain >= (DEPTHWISE if depthwise else OTHERS if form.taps <= MANY else LARGE)[slot]:
+    if zeros * gain >= (DEPTHWISE[slot] if depthwise else OTHERS if form.taps <= MANY else LARGE):
         return Choice("fft", f"a window of {form.taps} has {gain:.1f} multiply-adds for an operation of its transform")
     if form.taps > MANY and form.groups > 1:
         return Choice("fft" if gain else "lax", f"the {form.taps} shifts of other lowerings take minutes to compile")

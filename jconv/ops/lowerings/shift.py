@@ -1,8 +1,8 @@
 """A depthwise convolution as shifted products: no patches and no matmul, a sum over taps of one shift times one number.
 
 For convolutions with one channel a group. The forward pass and the input gradient are one fused loop each; the kernel
-gradient is one reduction with an accumulator for each tap, over each image on its own: XLA splits what it does not reduce
-among threads.
+gradient is one reduction with an accumulator for each tap, over rows or images on their own: XLA splits what it does
+not reduce among threads.
 """
 
 import operator
