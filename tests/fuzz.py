@@ -120,6 +120,8 @@ def main() -> None:
     parser.add_argument("--lowering", choices=("auto", *LOWERINGS), default="", help="by this one alone")
     parser.add_argument("--record", type=Path, default=Path(os.devnull), help="seeds that were right, to go on from")
     o = parser.parse_args()
+    if o.lowering and o.record != Path(os.devnull):
+        parser.error("--record is of every lowering: its seeds would not be run again by one; leave one of the two out")
     seeds = range(o.seed, o.seed - (-o.configurations // EACH))
     began, right = time.time(), recorded(o.record)
     spawn = multiprocessing.get_context("spawn")
